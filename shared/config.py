@@ -1,0 +1,142 @@
+"""Configuration: environment, ``.env`` or systemd credentials, checked once at start and named when wrong.
+
+Every variable here stands in ``.env.example`` and docs/reference/settings.md; a test holds the three equal.
+"""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import ConfigError
+
+DEFAULT_TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "SPY")
+
+
+class Config(BaseSettings):
+    """All settings of an installation. Field names are the variables' names in lower case."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    sixbot_home: Path = Path("var")
+    sixbot_key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_.-]{0,40}$")] = ""
+    redis_url: SecretStr | None = None
+    embedded_redis_port: Annotated[int, Field(ge=1, le=65535)] = 6380
+    stop_file: Path | None = None
+
+    venue: Annotated[str, Field(pattern=r"^(simulated|alpaca)$")] = "simulated"
+    active_tickers: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TICKERS
+    cycle_seconds: Annotated[float, Field(gt=0, le=86400)] = 600
+    predictor: Literal["lightgbm", "document"] = "lightgbm"
+    predict_horizon_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
+    order_type: Literal["market", "limit"] = "market"
+    limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=1)] = Decimal("0.0005")
+    trading_day_tz: str = "America/New_York"
+
+    redis_lost_stop_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
+    trader_silent_stop_seconds: Annotated[float, Field(gt=0, le=3600)] = 15
+    unknown_resolve_seconds: Annotated[float, Field(gt=0, le=86400)] = 60
+
+    sim_venue_url: str = "http://127.0.0.1:5060"
+    sim_venue_token: SecretStr | None = None
+    sim_seed: int = 6
+
+    alpaca_api_key: SecretStr | None = None
+    alpaca_secret_key: SecretStr | None = None
+    alpaca_paper: bool = True
+    i_understand_live: str = ""
+    alpaca_trading_url: str | None = None
+    alpaca_data_url: str | None = None
+    alpaca_stream_url: str | None = None
+
+    web_bind: str = "127.0.0.1:5050"
+    secret_key: SecretStr | None = None
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    @field_validator("active_tickers", mode="before")
+    @classmethod
+    def _split_tickers(cls, value: object) -> object:
+        return tuple(t.strip().upper() for t in value.split(",") if t.strip()) if isinstance(value, str) else value
+
+    @field_validator("active_tickers")
+    @classmethod
+    def _check_tickers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("must name at least one ticker and none twice, like AAPL,MSFT")
+        return value
+
+    @field_validator("trading_day_tz")
+    @classmethod
+    def _check_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError("must be a time zone name, like America/New_York or UTC") from error
+        return value
+
+    @model_validator(mode="after")
+    def _check_live(self) -> Config:
+        if self.venue == "alpaca" and not self.alpaca_paper and self.i_understand_live != "yes":
+            raise ValueError(
+                "ALPACA_PAPER=false trades real money: set I_UNDERSTAND_LIVE=yes as well, or ALPACA_PAPER=true"
+            )
+        return self
+
+    @property
+    def mode(self) -> Literal["simulated", "paper", "live"]:
+        if self.venue == "simulated":
+            return "simulated"
+        return "paper" if self.alpaca_paper else "live"
+
+    @property
+    def run_dir(self) -> Path:
+        """Locks, the latch, the stop file: what must survive a restart but is no history."""
+        return self.sixbot_home / "run"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.sixbot_home / "log"
+
+    @property
+    def stop_path(self) -> Path:
+        return self.stop_file or self.run_dir / "STOP"
+
+    def redis_address(self) -> str:
+        """``REDIS_URL``, else the embedded server's, whose password stands in ``SIXBOT_HOME/redis.url``.
+
+        Raises ConfigError where there is neither.
+        """
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        path = self.sixbot_home / "redis.url"
+        try:
+            return path.read_text().strip()
+        except FileNotFoundError:
+            raise ConfigError(
+                f"no Redis is known: set REDIS_URL, or start the embedded server with `sixbot up` (it writes {path})"
+            ) from None
+
+
+def load_config(**overrides: object) -> Config:
+    """Read the configuration. Raises ConfigError naming each variable, its problem and the range."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    extra: dict[str, object] = {"_secrets_dir": credentials} if credentials else {}
+    try:
+        return Config(**overrides, **extra)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in item['loc']).upper() or 'configuration'}: "
+            f"{item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors(include_url=False, include_input=False)
+        ]
+        raise ConfigError("; ".join(problems)) from None

@@ -1,0 +1,146 @@
+"""What every frontend does with the switches: patch a document, stop, start. Web and command line share it.
+
+A change is a compare-and-set with its audit entry; unknown fields stay; an unreadable document is replaced only by a
+whole good one, which is what a person asking for a change means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.clock import Clock, rfc3339
+from shared.documents import D, Reading, RiskSettings, TradingSettings, dump_json, parse_json, version_of
+from shared.errors import DocumentError, SixbotError, shorten
+from shared.store import Store, judge
+
+_ATTEMPTS = 50
+
+
+class VersionConflict(SixbotError):
+    """The document is not the version that the caller saw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something, and through what: shown in ``audit`` and in ``updated_by``."""
+
+    name: str
+    source: str
+
+
+class Control:
+    """Writes the two settings documents on behalf of a person."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+
+    def settings(self) -> Reading[TradingSettings]:
+        """``trading_settings`` with what it inherits from the last good values in ``trading_status.applied``."""
+        return self._store.read_settings(last_good(self._store, TradingSettings))
+
+    def risk(self) -> Reading[RiskSettings]:
+        """``risk_settings``, likewise."""
+        return self._store.read_risk(last_good(self._store, RiskSettings))
+
+    def change_settings(
+        self, changes: Mapping[str, Any], actor: Actor, *, version: str | None = None, whole: bool = False
+    ) -> Reading[TradingSettings]:
+        """Patch (or with ``whole`` replace) ``trading_settings``. Raises DocumentError, VersionConflict, StoreError."""
+        stamped = {**changes, "last_updated": rfc3339(self._clock.now()), "updated_by": actor.source}
+        return self._change(self._store.keys.trading_settings, TradingSettings, stamped, actor, version, whole)
+
+    def change_risk(
+        self, changes: Mapping[str, Any], actor: Actor, *, version: str | None = None, whole: bool = False
+    ) -> Reading[RiskSettings]:
+        """Patch (or replace) ``risk_settings``. Raises DocumentError, VersionConflict, StoreError."""
+        return self._change(self._store.keys.risk_settings, RiskSettings, changes, actor, version, whole)
+
+    def stop(self, actor: Actor) -> None:
+        """Turn trading off. Never waits for agreement: where the document is unreadable or contended it is replaced."""
+        try:
+            self.change_settings({"enabled": False}, actor)
+        except (DocumentError, SixbotError):
+            self._store.put_json(
+                self._store.keys.trading_settings,
+                {"enabled": False, "last_updated": rfc3339(self._clock.now()), "updated_by": actor.source},
+            )
+
+    def start(self, actor: Actor) -> Reading[TradingSettings]:
+        """Lift the stop flag and turn trading on; the flag first, so that ``enabled`` is the last thing to change."""
+        self.change_risk({"emergency_stop_active": False}, actor)
+        return self.change_settings({"enabled": True}, actor)
+
+    def _change(
+        self, key: str, model: type[D], changes: Mapping[str, Any], actor: Actor, version: str | None, whole: bool
+    ) -> Reading[D]:
+        good = last_good(self._store, model)
+        for _ in range(_ATTEMPTS):
+            raw = self._read_or_clear(key)
+            if version is not None and version_of(raw) != version:
+                raise VersionConflict(f"{key} was changed by someone else in the meantime; read it again")
+            reading = judge(raw, model, good)
+            kept = {} if whole else self._kept(raw, reading)
+            new = dump_json(kept | dict(changes))
+            result = Reading(new, model.parse(new, reading.value))
+            entry = {
+                "time": rfc3339(self._clock.now()),
+                "who": actor.name,
+                "from": actor.source,
+                "key": key,
+                "version": result.version,
+                "old": shorten(raw or b"", 2000),
+                "new": new.decode(),
+            }
+            if self._store.write_document(key, raw, new, entry):
+                return result
+            if version is not None:
+                raise VersionConflict(f"{key} was changed by someone else in the meantime; read it again")
+        raise VersionConflict(f"{key} keeps being changed by others")
+
+    def _read_or_clear(self, key: str) -> bytes | None:
+        try:
+            return self._store.read_raw(key)
+        except SixbotError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            raise DocumentError(
+                "document", f"{key} holds another Redis type than a string: DEL {key}, then write it again"
+            ) from error
+
+    @staticmethod
+    def _kept(raw: bytes | None, reading: Reading[D]) -> dict[str, Any]:
+        """What a patch leaves as it stands: all readable fields, else the values in force."""
+        if reading.error is not None and raw is not None:
+            try:
+                found = parse_json(raw)
+            except DocumentError:
+                found = None
+            unknown = set(found) - set(type(reading.value).model_fields) if isinstance(found, dict) else set()
+            return {name: found[name] for name in unknown} | _in_force(reading.value)
+        if raw is None:
+            return _in_force(reading.value)
+        value = parse_json(raw)
+        return value if isinstance(value, dict) else {}
+
+
+def _in_force(value: TradingSettings | RiskSettings | Any) -> dict[str, Any]:
+    plain: dict[str, Any] = value.plain()
+    return {name: item for name, item in plain.items() if item is not None} | (
+        {"enabled": False} if isinstance(value, TradingSettings) else {}
+    )
+
+
+def last_good(store: Store, model: type[D]) -> D:
+    """The values in force, from ``trading_status.applied``, where they outlive a restart; else the defaults."""
+    status = store.get_json(store.keys.trading_status)
+    applied = status.get("applied") if isinstance(status, dict) else None
+    name = "settings" if model is TradingSettings else "risk"
+    plain = applied.get(name) if isinstance(applied, dict) else None
+    if not isinstance(plain, dict):
+        return model()
+    try:
+        return model.parse(dump_json(plain), model())
+    except DocumentError:
+        return model()

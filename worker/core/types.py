@@ -1,0 +1,192 @@
+"""The words of trading: frozen values that cross every boundary. Money, prices and quantities are Decimal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+
+class Side(StrEnum):
+    BUY = "buy"
+    SELL = "sell"
+
+    @property
+    def sign(self) -> int:
+        """+1 for a buy, -1 for a sell."""
+        return 1 if self is Side.BUY else -1
+
+
+class Effect(StrEnum):
+    """What an order does to the exposure: an entry opens or grows it, an exit only reduces it."""
+
+    ENTRY = "entry"
+    EXIT = "exit"
+
+
+class OrderType(StrEnum):
+    MARKET = "market"
+    LIMIT = "limit"
+    STOP = "stop"
+    STOP_LIMIT = "stop_limit"
+
+
+class TimeInForce(StrEnum):
+    DAY = "day"
+    GTC = "gtc"
+    IOC = "ioc"
+    FOK = "fok"
+
+
+class OrderState(StrEnum):
+    """States of the order table in ``worker.core.orders``."""
+
+    INTENT = "INTENT"
+    SUBMITTED = "SUBMITTED"
+    ACCEPTED = "ACCEPTED"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    FILLED = "FILLED"
+    PENDING_CANCEL = "PENDING_CANCEL"
+    CANCELED = "CANCELED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    REPLACED = "REPLACED"
+    NOT_SENT = "NOT_SENT"
+    UNKNOWN = "UNKNOWN"
+    ABSENT = "ABSENT"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRequest:
+    """What is sent to a venue, once, under a client order id of ours (at most 32 characters)."""
+
+    client_order_id: str
+    ticker: str
+    side: Side
+    qty: Decimal
+    type: OrderType = OrderType.MARKET
+    time_in_force: TimeInForce = TimeInForce.DAY
+    limit_price: Decimal | None = None
+    reduce_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VenueOrder:
+    """An order as the venue tells it. ``filled_qty`` and ``avg_fill_price`` are the venue's cumulative figures."""
+
+    venue_order_id: str
+    client_order_id: str | None
+    ticker: str
+    side: Side
+    qty: Decimal
+    state: OrderState
+    type: OrderType = OrderType.MARKET
+    filled_qty: Decimal = Decimal(0)
+    avg_fill_price: Decimal | None = None
+    limit_price: Decimal | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One fill. ``fee`` is in the quote currency; ``derived`` marks one known only by a REST figure."""
+
+    execution_id: str
+    venue_order_id: str
+    client_order_id: str | None
+    ticker: str
+    side: Side
+    qty: Decimal
+    price: Decimal
+    fee: Decimal
+    time: datetime
+    derived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OrderUpdate:
+    """A pushed change of an order, with the execution that caused it where there was one."""
+
+    order: VenueOrder
+    execution: Execution | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VenuePosition:
+    """What the venue says is held: ``qty`` is positive, the side says which way."""
+
+    ticker: str
+    qty: Decimal
+    side: str
+    avg_entry_price: Decimal
+    market_value: Decimal
+    unrealized_pl: Decimal
+
+    @property
+    def signed_qty(self) -> Decimal:
+        return self.qty if self.side == "long" else -self.qty
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """Money at the venue, in the account's currency."""
+
+    equity: Decimal
+    cash: Decimal
+    buying_power: Decimal
+    currency: str = "USD"
+    trading_blocked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MarketClock:
+    """The venue's own clock. A venue without sessions is always open and has no next times."""
+
+    now: datetime
+    is_open: bool
+    next_open: datetime | None = None
+    next_close: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """What the venue wants of an order in this ticker."""
+
+    ticker: str
+    lot_size: Decimal = Decimal(1)
+    tick_size: Decimal = Decimal("0.01")
+    min_notional: Decimal = Decimal(0)
+    tradable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LastPrice:
+    """The last trade and when it happened at the venue."""
+
+    price: Decimal
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One minute ``[start, start + 60 s)``. Floats: bars feed models and marks, never money."""
+
+    start: datetime
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Predicted change of a ticker over the horizon, as a fraction (0.05 is 5 %)."""
+
+    change_pct: float
+    confidence: float | None
+    time: datetime
+    source: str
