@@ -181,7 +181,7 @@ class Store:
         with translated_errors():
             self.client.xadd(
                 stream,
-                dict(fields),
+                cast("Any", dict(fields)),
                 maxlen=STREAM_LIMITS[stream.removeprefix(self.keys.prefix)],
                 approximate=True,
             )
