@@ -1,0 +1,33 @@
+"""Client order ids: ours, minted before anything is written, readable by eye and legal at every venue.
+
+``sb`` + ``e`` (entry) or ``x`` (exit) + bot id + ``r`` + random, lower-case letters and digits, at most 32 characters.
+"""
+
+from __future__ import annotations
+
+import re
+
+from worker.core.types import Effect
+
+_PATTERN = re.compile(r"^sb([ex])(\d{1,10})r([a-z0-9]{10,18})$")
+_LETTER = {Effect.ENTRY: "e", Effect.EXIT: "x"}
+_EFFECT = {letter: effect for effect, letter in _LETTER.items()}
+
+
+def mint(effect: Effect, bot_id: int, entropy: str) -> str:
+    """A new id; ``entropy`` is 10 to 18 random lower-case letters and digits. Raises ValueError."""
+    minted = f"sb{_LETTER[effect]}{bot_id}r{entropy}"
+    if not _PATTERN.match(minted):
+        raise ValueError(f"not a legal client order id: {minted!r}")
+    return minted
+
+
+def is_ours(client_order_id: str | None) -> bool:
+    """Whether an id has our form."""
+    return client_order_id is not None and _PATTERN.match(client_order_id) is not None
+
+
+def effect_of(client_order_id: str | None) -> Effect | None:
+    """Entry or exit, by the id's letter; None for an id that is not ours."""
+    match = _PATTERN.match(client_order_id or "")
+    return _EFFECT[match[1]] if match else None

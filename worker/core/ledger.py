@@ -1,0 +1,156 @@
+"""One change to one order, and everything that follows from it: executions, position, statistics, the trades log.
+
+``take_in`` is what every source of news goes through (the answer to a submit, a pushed update, a query), so that the
+figures agree with each other whatever arrives, in whatever order and however often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from shared.clock import rfc3339
+from shared.documents import json_number
+from shared.keys import TRADES_LOG_LENGTH
+from worker.core.orders import STATUS, Order, act, observe
+from worker.core.positions import Position, add_fill
+from worker.core.stats import Stats, outcome_of
+from worker.core.types import Effect, Execution, OrderState, Side, VenueOrder
+
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An order with its executions by id and its position (None before the first fill)."""
+
+    order: Order
+    executions: Mapping[str, Execution]
+    position: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What was and what is; ``reserved_delta`` is what the day's counters must change by, in 1e-6."""
+
+    before: Bundle
+    after: Bundle
+
+    @property
+    def changed(self) -> bool:
+        return self.after != self.before
+
+    @property
+    def reserved_delta(self) -> int:
+        return self.after.order.reserved - self.before.order.reserved
+
+    @property
+    def released_count(self) -> bool:
+        """Whether the order turned out never to have worked: its count and cooldown are given back."""
+        never = {OrderState.REJECTED, OrderState.NOT_SENT}
+        return self.after.order.state in never and self.before.order.state not in never
+
+    @property
+    def closed_now(self) -> Position | None:
+        """The position, where this change completed the round trip."""
+        after = self.after.position
+        was_closed = self.before.position is not None and self.before.position.is_closed
+        return after if after is not None and after.is_closed and not was_closed else None
+
+
+def take_in(bundle: Bundle, told: VenueOrder, executions: Sequence[Execution], now: datetime, *, venue: str) -> Bundle:
+    """Account for what a venue told about an order."""
+    known = dict(bundle.executions)
+    for execution in executions:
+        known.setdefault(execution.execution_id, execution)
+    order = observe(bundle.order, told, known.values(), now)
+    times = [e.time for e in known.values()]
+    filled_at = max(times) if times else told.updated_at or now
+    return Bundle(order, known, _position(bundle, order, filled_at, venue))
+
+
+def take_act(bundle: Bundle, state: OrderState, now: datetime, note: str) -> Bundle:
+    """Account for an act of ours: NOT_SENT, REJECTED, UNKNOWN, ABSENT. Raises IllegalTransition."""
+    return replace(bundle, order=act(bundle.order, state, now, note))
+
+
+def _position(bundle: Bundle, order: Order, filled_at: datetime, venue: str) -> Position | None:
+    before = bundle.order
+    qty = order.filled_qty - before.filled_qty
+    notional = order.filled_notional - before.filled_notional
+    fees = order.fees - before.fees
+    if order.is_external or not (qty or notional or fees):
+        return bundle.position
+    position = bundle.position or Position(
+        id=order.position_id,
+        bot_id=order.bot_id,
+        venue=venue,
+        account=order.account,
+        symbol=order.ticker,
+        side="long" if order.side is Side.BUY else "short",
+        entry_order_id=order.client_order_id,
+        entry_time=filled_at,
+        reason=order.reason,
+    )
+    changed = add_fill(position, order.side, qty, notional, fees, order.client_order_id, filled_at)
+    if changed.is_closed and order.effect is Effect.EXIT and not changed.exit_reason:
+        changed = replace(changed, exit_reason="SIGNAL")
+    return changed
+
+
+def update_stats(stats: Stats, change: Change, day_of: Callable[[datetime], str]) -> Stats:
+    """Statistics after a change: refused orders, fees, and round trips that it completed or reopened.
+
+    ``day_of`` names the trading day of a moment.
+    """
+    before, after = change.before, change.after
+    if after.order.is_external:
+        return stats
+    if after.order.state is OrderState.REJECTED and before.order.state is not OrderState.REJECTED:
+        stats = replace(stats, failed=stats.failed + 1)
+    stats = replace(stats, fees=stats.fees + after.order.fees - before.order.fees)
+    if after.position == before.position:
+        return stats
+    old = outcome_of(before.position, day_of) if before.position else None
+    new = outcome_of(after.position, day_of) if after.position else None
+    if old is not None:
+        stats = stats.with_outcome(old, -1)
+    return stats if new is None else stats.with_outcome(new)
+
+
+def log_entry(order: Order) -> dict[str, Any]:
+    """The order's entry in ``trades_log``."""
+    price = order.avg_fill_price or order.limit_price or order.ref_price
+    qty = order.filled_qty if order.filled_qty else order.qty
+    total = order.filled_notional if order.filled_qty else price * qty
+    return {
+        "time": rfc3339(order.created_at),
+        "ticker": order.ticker,
+        "side": order.side.value,
+        "qty": json_number(qty),
+        "price": json_number(price),
+        "total_value": json_number(total),
+        "reason": f"{order.reason}; {order.note}" if order.note else order.reason,
+        "order_id": order.venue_order_id or order.client_order_id,
+        "status": STATUS[order.state],
+        "client_order_id": order.client_order_id,
+    }
+
+
+def update_log(log: object, order: Order) -> list[Any]:
+    """``trades_log`` with the order's entry updated in place or appended: at most 200, the newest last."""
+    entries = list(log) if isinstance(log, list) else []
+    if order.is_external:
+        return entries
+    entry = log_entry(order)
+    for index in range(len(entries) - 1, -1, -1):
+        found = entries[index]
+        if isinstance(found, dict) and found.get("client_order_id") == order.client_order_id:
+            entries[index] = entry
+            break
+    else:
+        entries.append(entry)
+    return entries[-TRADES_LOG_LENGTH:]

@@ -1,0 +1,235 @@
+"""The order: one record, one table of transitions, one function that takes in what a venue says.
+
+INTENT → SUBMITTED → ACCEPTED → PARTIALLY_FILLED → FILLED           NOT_SENT (never left this process)
+                         ↘ PENDING_CANCEL → CANCELED                REJECTED · EXPIRED · REPLACED
+any → UNKNOWN → (resolved by query) any, or ABSENT
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import ROUND_CEILING, Decimal
+from itertools import chain
+
+from shared.errors import IllegalTransition
+from worker.core.types import Effect, Execution, OrderRequest, OrderState, OrderType, Side, TimeInForce, VenueOrder
+
+S = OrderState
+
+FINAL = frozenset({S.FILLED, S.CANCELED, S.REJECTED, S.EXPIRED, S.REPLACED, S.NOT_SENT})
+"""States in which nothing works at the venue any more. UNKNOWN and ABSENT are not final: they may still surprise."""
+
+_AT_VENUE = frozenset(
+    {
+        S.SUBMITTED,
+        S.ACCEPTED,
+        S.PARTIALLY_FILLED,
+        S.FILLED,
+        S.PENDING_CANCEL,
+        S.CANCELED,
+        S.REJECTED,
+        S.EXPIRED,
+        S.REPLACED,
+    }
+)
+
+TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
+    S.INTENT: _AT_VENUE | {S.NOT_SENT, S.UNKNOWN},
+    S.SUBMITTED: (_AT_VENUE - {S.SUBMITTED}) | {S.UNKNOWN},
+    S.ACCEPTED: (_AT_VENUE - {S.SUBMITTED, S.ACCEPTED}) | {S.UNKNOWN},
+    S.PARTIALLY_FILLED: frozenset({S.FILLED, S.PENDING_CANCEL, S.CANCELED, S.EXPIRED, S.REPLACED, S.UNKNOWN}),
+    S.PENDING_CANCEL: frozenset(
+        {S.ACCEPTED, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED, S.REPLACED, S.REJECTED, S.UNKNOWN}
+    ),
+    S.UNKNOWN: _AT_VENUE | {S.NOT_SENT, S.ABSENT},
+    S.ABSENT: _AT_VENUE | {S.NOT_SENT},
+    S.NOT_SENT: _AT_VENUE,
+    S.CANCELED: frozenset({S.FILLED}),
+    S.EXPIRED: frozenset({S.FILLED}),
+    S.REPLACED: frozenset({S.FILLED}),
+    S.REJECTED: frozenset(),
+    S.FILLED: frozenset(),
+}
+"""Every arrow there is. What is absent is illegal: an act of ours raises, a late observer is dropped and recorded."""
+
+EXTERNAL = "EXTERNAL"
+"""``bot_id`` of an order that is not ours: shown, but in no figure, no counter and no position of ours."""
+
+MICRO = Decimal(1_000_000)
+
+
+def micros(amount: Decimal) -> int:
+    """Money as an integer of 1e-6, rounded up: what the counters hold."""
+    return int((amount * MICRO).to_integral_value(ROUND_CEILING))
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order of ours, or a foreign one (``bot_id`` EXTERNAL, named by the venue's id).
+
+    ``filled_qty`` and ``filled_notional`` are the best known totals and only grow. ``reserved`` is what the order
+    takes from the day's cap, in 1e-6 of the quote currency. ``version`` counts writes.
+    """
+
+    client_order_id: str
+    account: str
+    bot_id: str
+    ticker: str
+    side: Side
+    effect: Effect
+    qty: Decimal
+    type: OrderType
+    time_in_force: TimeInForce
+    limit_price: Decimal | None
+    ref_price: Decimal
+    state: OrderState
+    reason: str
+    created_at: datetime
+    updated_at: datetime
+    epoch: int
+    trading_day: str
+    reserved: int
+    position_id: str
+    venue_order_id: str = ""
+    filled_qty: Decimal = Decimal(0)
+    filled_notional: Decimal = Decimal(0)
+    fees: Decimal = Decimal(0)
+    note: str = ""
+    history: tuple[tuple[str, str], ...] = ()
+    version: int = 0
+
+    @property
+    def notional(self) -> Decimal:
+        """What the order may cost: quantity times its limit, else the price at the decision."""
+        return self.qty * (self.limit_price if self.limit_price is not None else self.ref_price)
+
+    @property
+    def avg_fill_price(self) -> Decimal | None:
+        return self.filled_notional / self.filled_qty if self.filled_qty else None
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
+
+    @property
+    def is_external(self) -> bool:
+        return self.bot_id == EXTERNAL
+
+    @property
+    def open_qty(self) -> Decimal:
+        """What may still fill."""
+        return Decimal(0) if self.is_final else max(self.qty - self.filled_qty, Decimal(0))
+
+    def request(self) -> OrderRequest:
+        """What is sent to the venue."""
+        return OrderRequest(
+            client_order_id=self.client_order_id,
+            ticker=self.ticker,
+            side=self.side,
+            qty=self.qty,
+            type=self.type,
+            time_in_force=self.time_in_force,
+            limit_price=self.limit_price,
+            reduce_only=self.effect is Effect.EXIT,
+        )
+
+
+def act(order: Order, state: OrderState, now: datetime, note: str = "") -> Order:
+    """Our own act. Raises IllegalTransition where the table has no such arrow."""
+    if state not in TRANSITIONS[order.state]:
+        raise IllegalTransition(f"{order.client_order_id}: {order.state} → {state}")
+    return _moved(order, state, now, note)
+
+
+def observe(order: Order, told: VenueOrder, executions: Iterable[Execution], now: datetime) -> Order:
+    """Take in what the venue tells, in any order and any number of times; returns the same object if nothing is new.
+
+    Totals only grow: from the executions where they cover the venue's cumulative quantity, else from its figures. An
+    illegal pair of states keeps the state we have.
+    """
+    filled, notional, fees = _totals(order, told, executions)
+    state = _state(order, told.state, filled)
+    changed = replace(
+        order,
+        venue_order_id=told.venue_order_id or order.venue_order_id,
+        filled_qty=filled,
+        filled_notional=notional,
+        fees=fees,
+        note=told.reason or order.note,
+    )
+    changed = replace(changed, reserved=reservation(replace(changed, state=state)))
+    if state is not order.state:
+        return _moved(changed, state, now, told.reason)
+    return order if changed == order else replace(changed, updated_at=now)
+
+
+def reservation(order: Order) -> int:
+    """What the order takes from the day's cap: its fills, and while it may still fill, the rest at its price."""
+    if order.is_external or (order.state in {S.REJECTED, S.NOT_SENT} and not order.filled_qty):
+        return 0
+    price = order.limit_price if order.limit_price is not None else order.ref_price
+    return micros(order.filled_notional + order.open_qty * price)
+
+
+def _totals(order: Order, told: VenueOrder, executions: Iterable[Execution]) -> tuple[Decimal, Decimal, Decimal]:
+    known = list(executions)
+    quantity = sum((e.qty for e in known), Decimal(0))
+    fees = max(sum((e.fee for e in known), Decimal(0)), order.fees)
+    cumulative = max(told.filled_qty, order.filled_qty)
+    if quantity >= cumulative:
+        return quantity, sum((e.qty * e.price for e in known), Decimal(0)), fees
+    if told.filled_qty >= order.filled_qty and told.avg_fill_price is not None and told.filled_qty:
+        return told.filled_qty, told.filled_qty * told.avg_fill_price, fees
+    return order.filled_qty, order.filled_notional, fees
+
+
+def _state(order: Order, told: OrderState, filled: Decimal) -> OrderState:
+    if filled >= order.qty:
+        told = S.FILLED
+    elif filled > 0 and told in {S.SUBMITTED, S.ACCEPTED}:
+        told = S.PARTIALLY_FILLED
+    elif told is S.FILLED and filled < order.qty:
+        # The venue calls it done before we know all of its fills: keep it open until the figures agree.
+        told = S.PARTIALLY_FILLED if filled else S.ACCEPTED
+    return told if told in TRANSITIONS[order.state] else order.state
+
+
+def _moved(order: Order, state: OrderState, now: datetime, note: str) -> Order:
+    moved = replace(
+        order,
+        state=state,
+        updated_at=now,
+        note=note or order.note,
+        history=(*order.history, (now.isoformat(), state.value)),
+    )
+    return replace(moved, reserved=reservation(moved))
+
+
+STATUS = {
+    S.INTENT: "submitted",
+    S.SUBMITTED: "submitted",
+    S.ACCEPTED: "submitted",
+    S.PENDING_CANCEL: "submitted",
+    S.PARTIALLY_FILLED: "partially_filled",
+    S.FILLED: "filled",
+    S.CANCELED: "canceled",
+    S.REPLACED: "canceled",
+    S.REJECTED: "rejected",
+    S.EXPIRED: "expired",
+    S.NOT_SENT: "failed",
+    S.UNKNOWN: "unknown",
+    S.ABSENT: "unknown",
+}
+"""``trades_log`` status by order state."""
+
+
+def working_tickers(orders: Iterable[Order]) -> frozenset[str]:
+    """Tickers with an order that is not final."""
+    return frozenset(o.ticker for o in orders if not o.is_final)
+
+
+def all_states() -> frozenset[OrderState]:
+    """Every state that the table mentions: for its completeness test."""
+    return frozenset(chain(TRANSITIONS, *TRANSITIONS.values()))

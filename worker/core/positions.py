@@ -1,0 +1,116 @@
+"""A position is one round trip, kept as exact sums: what was bought, what was sold, what it cost.
+
+With all quantity closed, profit is Σ sold − Σ bought − fees, for long and short alike and without any division.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+
+from worker.core.types import Side
+
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """One round trip in one ticker. Its id is the client order id of the order that opened it."""
+
+    id: str
+    bot_id: str
+    venue: str
+    account: str
+    symbol: str
+    side: str
+    entry_order_id: str
+    entry_time: datetime
+    reason: str = ""
+    confidence: str = ""
+    strategy_used: str = ""
+    bought_qty: Decimal = ZERO
+    bought_notional: Decimal = ZERO
+    sold_qty: Decimal = ZERO
+    sold_notional: Decimal = ZERO
+    fees_paid: Decimal = ZERO
+    exit_order_id: str = ""
+    exit_time: datetime | None = None
+    exit_reason: str = ""
+
+    @property
+    def signed_qty(self) -> Decimal:
+        return self.bought_qty - self.sold_qty
+
+    @property
+    def quantity(self) -> Decimal:
+        """What is still held, without sign."""
+        return abs(self.signed_qty)
+
+    @property
+    def is_closed(self) -> bool:
+        return self.entry_qty > 0 and self.signed_qty == 0
+
+    @property
+    def status(self) -> str:
+        return "CLOSED" if self.is_closed else "OPEN" if self.entry_qty else "PENDING"
+
+    @property
+    def entry_qty(self) -> Decimal:
+        return self.bought_qty if self.side == "long" else self.sold_qty
+
+    @property
+    def entry_price(self) -> Decimal | None:
+        """Average of what opened it."""
+        notional = self.bought_notional if self.side == "long" else self.sold_notional
+        return notional / self.entry_qty if self.entry_qty else None
+
+    @property
+    def exit_qty(self) -> Decimal:
+        return self.sold_qty if self.side == "long" else self.bought_qty
+
+    @property
+    def exit_price(self) -> Decimal | None:
+        """Average of what closed it so far."""
+        notional = self.sold_notional if self.side == "long" else self.bought_notional
+        return notional / self.exit_qty if self.exit_qty else None
+
+    @property
+    def realized_pnl(self) -> Decimal:
+        """Net of fees. Exact when closed; for a partial close, against the average entry price."""
+        if self.signed_qty == 0:
+            return self.sold_notional - self.bought_notional - self.fees_paid
+        entry, exit_ = self.entry_price, self.exit_price
+        if entry is None or exit_ is None:
+            return -self.fees_paid
+        gain = (exit_ - entry) if self.side == "long" else (entry - exit_)
+        return gain * self.exit_qty - self.fees_paid
+
+    @property
+    def pnl_percentage(self) -> Decimal:
+        """Realized profit in per cent of what was put in."""
+        entry, closed = self.entry_price, self.exit_qty
+        return self.realized_pnl / (entry * closed) * 100 if entry and closed else ZERO
+
+    def unrealized_pnl(self, price: Decimal) -> Decimal:
+        """Of what is still held, at a price."""
+        entry = self.entry_price
+        return ZERO if entry is None else (price - entry) * self.signed_qty
+
+
+def add_fill(
+    position: Position, side: Side, qty: Decimal, notional: Decimal, fees: Decimal, order_id: str, time: datetime
+) -> Position:
+    """Account for a change of an order's totals; all three may be corrections (also zero or negative)."""
+    if side is Side.BUY:
+        changed = replace(
+            position, bought_qty=position.bought_qty + qty, bought_notional=position.bought_notional + notional
+        )
+    else:
+        changed = replace(position, sold_qty=position.sold_qty + qty, sold_notional=position.sold_notional + notional)
+    changed = replace(changed, fees_paid=changed.fees_paid + fees)
+    if changed.is_closed and not position.is_closed:
+        return replace(changed, exit_order_id=order_id, exit_time=time)
+    if not changed.is_closed and position.is_closed:
+        return replace(changed, exit_order_id="", exit_time=None, exit_reason="")
+    return changed

@@ -1,0 +1,253 @@
+"""The account's book in Redis: every change to an order is one transaction with all that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, cast
+
+import redis
+
+from shared.clock import TradingCalendar
+from shared.documents import dump_json, parse_json
+from shared.errors import DocumentError, StoreRefused
+from shared.keys import STREAM_LIMITS, TERMINAL_ORDERS_KEPT
+from shared.logs import event_fields
+from shared.store import MAX_RECORD_BYTES, Store, translated_errors
+from worker.core.ledger import Bundle, Change, update_log, update_stats
+from worker.core.orders import MICRO, Order
+from worker.core.positions import Position
+from worker.core.risk import DayCounters
+from worker.core.stats import Stats, read_stats
+from worker.trading.gate import COUNTERS_TTL_SECONDS
+from worker.trading.ports import DayFigures
+from worker.trading.records import (
+    execution_text,
+    order_fields,
+    position_fields,
+    read_execution,
+    read_order,
+    read_position,
+)
+
+_MANGLED = (KeyError, ValueError, ArithmeticError, UnicodeDecodeError)
+
+
+class RedisBook:
+    """See ``ports.Book``. One account's view; the keys are shared by all accounts."""
+
+    def __init__(self, store: Store, account: str, calendar: TradingCalendar) -> None:
+        self._store, self._account, self._calendar = store, account, calendar
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def open_orders(self) -> list[Order]:
+        keys = self._store.keys
+        orders = (self._read_order(found) for found in self._hashes(keys.orders_open, keys.order))
+        return [o for o in orders if o is not None and o.account == self._account]
+
+    def open_positions(self) -> list[Position]:
+        keys = self._store.keys
+        found = [read_position(h) for h in self._hashes(keys.positions_open, keys.position) if h]
+        return [p for p in found if p.account == self._account]
+
+    def order(self, client_order_id: str) -> Order | None:
+        with translated_errors():
+            return self._read_order(cast("Any", self._store.client.hgetall(self._store.keys.order(client_order_id))))
+
+    def day(self, trading_day: str) -> DayFigures:
+        keys = self._store.keys
+        with translated_errors():
+            counted = cast("dict[bytes, bytes]", self._store.client.hgetall(keys.risk_counters(trading_day)))
+            last = cast("dict[bytes, bytes]", self._store.client.hgetall(keys.risk_last_trade))
+        try:
+            return _day_figures(counted, last)
+        except _MANGLED as error:
+            raise StoreRefused(f"{keys.risk_counters(trading_day)} holds what is no count: {error}") from error
+
+    def stats(self) -> Stats:
+        return read_stats(self._store.get_json(self._store.keys.stats))
+
+    def _hashes(self, index: str, name: Callable[[str], str]) -> list[Mapping[bytes, bytes]]:
+        client = self._store.client
+        with translated_errors():
+            ids = cast("set[bytes]", client.smembers(index))
+            with client.pipeline(transaction=False) as pipe:
+                for member in sorted(ids):
+                    pipe.hgetall(name(member.decode()))
+                return cast("list[Mapping[bytes, bytes]]", pipe.execute())
+
+    @staticmethod
+    def _read_order(found: Mapping[bytes, bytes]) -> Order | None:
+        try:
+            return read_order(found) if found else None
+        except _MANGLED as error:
+            raise StoreRefused(f"order hash cannot be read: {error!r}") from error
+
+    # -- changing -------------------------------------------------------------------------------------------------
+
+    def change(self, client_order_id: str, step: Callable[[Bundle], Bundle]) -> Change | None:
+        keys = self._store.keys
+        order_key, fills_key = keys.order(client_order_id), keys.fills(client_order_id)
+
+        def apply(pipe: redis.client.Pipeline) -> Change | None:
+            order = self._read_order(cast("Any", pipe.hgetall(order_key)))
+            if order is None:
+                pipe.multi()
+                return None
+            pipe.watch(keys.position(order.position_id))  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            position = cast("Any", pipe.hgetall(keys.position(order.position_id)))
+            fills = cast("Any", pipe.hgetall(fills_key))
+            before = Bundle(
+                order,
+                {name.decode(): read_execution(raw) for name, raw in fills.items()},
+                read_position(position) if position else None,
+            )
+            change = Change(before, step(before))
+            figures = self._figures(pipe) if change.changed else ([], Stats())
+            pipe.multi()
+            if change.changed:
+                self._write(pipe, change, *figures)
+            return change
+
+        watched = [order_key, fills_key, keys.stats, keys.trades_log]
+        return self._store.transact(watched, apply)
+
+    def _figures(self, pipe: redis.client.Pipeline) -> tuple[object, Stats]:
+        keys = self._store.keys
+        return _json(pipe, keys.trades_log), read_stats(_json(pipe, keys.stats))
+
+    def _write(self, pipe: redis.client.Pipeline, change: Change, log: object, stats: Stats) -> None:
+        keys, order = self._store.keys, change.after.order
+        today = self._calendar.day_of(order.updated_at).name
+        fields = order_fields(order) | {"version": str(order.version + 1)}
+        pipe.hset(keys.order(order.client_order_id), mapping=cast("Any", fields))
+        for name, execution in change.after.executions.items():
+            if name not in change.before.executions:
+                pipe.hset(keys.fills(order.client_order_id), name, execution_text(execution))
+        self._write_index(pipe, change)
+        self._write_position(pipe, change)
+        self._write_counters(pipe, change)
+        new_stats = update_stats(stats, change, lambda moment: self._calendar.day_of(moment).name)
+        pipe.set(keys.stats, dump_json(new_stats.document(today)))
+        pipe.set(keys.trades_log, dump_json(update_log(log, order)))
+        self._write_event(pipe, change)
+
+    def _write_index(self, pipe: redis.client.Pipeline, change: Change) -> None:
+        keys, order = self._store.keys, change.after.order
+        if order.is_final:
+            pipe.srem(keys.orders_open, order.client_order_id)
+            pipe.zadd(keys.orders_history, {order.client_order_id: order.created_at.timestamp()})
+        else:
+            pipe.sadd(keys.orders_open, order.client_order_id)
+
+    def _write_position(self, pipe: redis.client.Pipeline, change: Change) -> None:
+        keys, position = self._store.keys, change.after.position
+        if position is None or position == change.before.position:
+            return
+        pipe.hset(keys.position(position.id), mapping=cast("Any", position_fields(position)))
+        if position.is_closed and position.exit_time is not None:
+            pipe.srem(keys.positions_open, position.id)
+            pipe.zadd(keys.positions_closed, {position.id: position.exit_time.timestamp()})
+        else:
+            pipe.sadd(keys.positions_open, position.id)
+            pipe.zrem(keys.positions_closed, position.id)
+
+    def _write_counters(self, pipe: redis.client.Pipeline, change: Change) -> None:
+        before, after = change.before.order, change.after.order
+        counters = self._store.keys.risk_counters(after.trading_day)
+        if change.reserved_delta:
+            pipe.hincrby(counters, "notional", change.reserved_delta)
+            pipe.hincrby(counters, f"notional:{after.ticker}", change.reserved_delta)
+        filled = int((after.filled_notional - before.filled_notional) * MICRO)
+        if after.is_external:
+            return
+        if filled:
+            pipe.hincrby(counters, "filled_notional", filled)
+        if after.filled_qty and not before.filled_qty:
+            pipe.hincrby(counters, "filled_orders", 1)
+        if change.reserved_delta or filled:
+            pipe.expire(counters, COUNTERS_TTL_SECONDS)
+        if change.released_count:
+            pipe.hincrby(counters, "orders", -1)
+            pipe.hincrby(counters, f"orders:{after.ticker}", -1)
+            pipe.hdel(self._store.keys.risk_last_trade, after.ticker)
+
+    def _write_event(self, pipe: redis.client.Pipeline, change: Change) -> None:
+        order = change.after.order
+        fields = event_fields(
+            "order",
+            {
+                "time": order.updated_at.isoformat(),
+                "client_order_id": order.client_order_id,
+                "ticker": order.ticker,
+                "side": order.side,
+                "state": order.state,
+                "filled_qty": order.filled_qty,
+                "avg_fill_price": order.avg_fill_price,
+                "note": order.note or None,
+            },
+        )
+        pipe.xadd(self._store.keys.events, cast("Any", fields), maxlen=STREAM_LIMITS["events"], approximate=True)
+
+    def adopt(self, order: Order) -> None:
+        keys = self._store.keys
+        with translated_errors(), self._store.client.pipeline(transaction=True) as pipe:
+            pipe.hset(keys.order(order.client_order_id), mapping=cast("Any", order_fields(order)))
+            if order.is_final:
+                pipe.srem(keys.orders_open, order.client_order_id)
+                pipe.zadd(keys.orders_history, {order.client_order_id: order.created_at.timestamp()})
+            else:
+                pipe.sadd(keys.orders_open, order.client_order_id)
+            pipe.execute()
+
+    def refused(self, order: Order) -> None:
+        key = self._store.keys.trades_log
+
+        def apply(pipe: redis.client.Pipeline) -> None:
+            log = _json(pipe, key)
+            pipe.multi()
+            pipe.set(key, dump_json(update_log(log, order)))
+
+        self._store.transact([key], apply)
+
+    def add_equity(self, time: datetime, equity: str) -> None:
+        self._store.add_event(self._store.keys.equity, {"time": time.isoformat(), "equity": equity})
+
+    def trim(self) -> int:
+        """Remove the oldest final orders beyond the bound, hash and index entry together; returns how many."""
+        keys, client = self._store.keys, self._store.client
+        with translated_errors():
+            surplus = client.zcard(keys.orders_history) - TERMINAL_ORDERS_KEPT
+            if surplus <= 0:
+                return 0
+            oldest = cast("list[bytes]", client.zrange(keys.orders_history, 0, surplus - 1))
+            with client.pipeline(transaction=True) as pipe:
+                for member in oldest:
+                    pipe.delete(keys.order(member.decode()), keys.fills(member.decode()))
+                    pipe.zrem(keys.orders_history, member)
+                pipe.execute()
+            return len(oldest)
+
+
+def _json(pipe: redis.client.Pipeline, key: str) -> object:
+    try:
+        raw = cast("bytes | None", pipe.get(key))
+        return None if raw is None else parse_json(raw, MAX_RECORD_BYTES)
+    except (DocumentError, redis.ResponseError):
+        return None
+
+
+def _day_figures(counted: Mapping[bytes, bytes], last: Mapping[bytes, bytes]) -> DayFigures:
+    per_ticker = {
+        name.decode().removeprefix("orders:"): int(value)
+        for name, value in counted.items()
+        if name.startswith(b"orders:")
+    }
+    return DayFigures(
+        counters=DayCounters(Decimal(int(counted.get(b"notional", 0))) / MICRO, per_ticker),
+        last_trade={name.decode(): datetime.fromtimestamp(int(at) / 1000, UTC) for name, at in last.items()},
+        filled_orders=int(counted.get(b"filled_orders", 0)),
+        filled_notional=Decimal(int(counted.get(b"filled_notional", 0))) / MICRO,
+    )

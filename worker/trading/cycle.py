@@ -1,0 +1,309 @@
+"""The cycle of the default bot: positions, predictions, decisions, orders. The same code trades live and in replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+
+from shared.clock import Clock, TradingCalendar
+from shared.documents import RiskSettings, TradingSettings
+from shared.errors import PredictionError, SixbotError, StoreError, VenueUnavailable
+from worker.core import ids
+from worker.core.decide import entry_size, exit_size, passive_limit, signal, thresholds
+from worker.core.orders import Order, micros
+from worker.core.positions import Position
+from worker.core.risk import BookView, Denial, Intent, MarketView, judge_intent
+from worker.core.types import (
+    Effect,
+    Instrument,
+    LastPrice,
+    MarketClock,
+    OrderState,
+    OrderType,
+    Prediction,
+    Side,
+    TimeInForce,
+)
+from worker.predictors.base import Predictor
+from worker.trading.desk import UNRESOLVED, OrderDesk
+from worker.trading.ports import Book, Notes, Switches, Ticket
+from worker.trading.reconcile import Snapshot
+from worker.venues.base import Venue
+
+ZERO = Decimal(0)
+BOT_ID = 1
+_ATTEMPTS_AFTER_A_CHANGE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CycleOptions:
+    """What configuration says about the cycle's orders."""
+
+    tickers: tuple[str, ...]
+    order_type: OrderType = OrderType.MARKET
+    limit_offset_pct: Decimal = Decimal("0.0005")
+
+
+@dataclass(slots=True)
+class CycleReport:
+    """What one cycle did and why it did no more; ``aborted`` says why the rest was not looked at."""
+
+    run_id: str
+    submitted: list[Order] = field(default_factory=list)
+    denials: list[tuple[str, Denial]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    market: MarketClock | None = None
+    aborted: str = ""
+
+
+class Cycle:
+    """One account's cycle. ``progress`` is called between tickers, so that a long cycle keeps its signs of life."""
+
+    def __init__(
+        self,
+        account: str,
+        venue: Venue,
+        predictor: Predictor,
+        desk: OrderDesk,
+        book: Book,
+        clock: Clock,
+        calendar: TradingCalendar,
+        notes: Notes,
+        options: CycleOptions,
+        entropy: Callable[[], str],
+        read_switches: Callable[[], Switches],
+        progress: Callable[[], None],
+    ) -> None:
+        self._account, self._venue, self._predictor = account, venue, predictor
+        self._desk, self._book, self._clock, self._calendar = desk, book, clock, calendar
+        self._notes, self._options, self._entropy = notes, options, entropy
+        self._read_switches, self._progress = read_switches, progress
+        self._instruments: dict[str, Instrument] = {}
+
+    def run(self, switches: Switches, epoch: int, snapshot: Snapshot) -> CycleReport:
+        """One cycle on what ``snapshot`` found. Raises StoreUnreachable and VenueUnavailable; the caller pauses."""
+        report = CycleReport(run_id=self._entropy())
+        report.market = self._venue.clock()
+        if not report.market.is_open:
+            report.aborted = "the market is closed"
+            return report
+        if not self._predict(switches, report):
+            return report
+        run = _Run(self, report, switches, epoch, snapshot)
+        for ticker in run.in_order():
+            self._progress()
+            if not run.consider(ticker):
+                break
+        return report
+
+    def _predict(self, switches: Switches, report: CycleReport) -> bool:
+        stale = float(switches.risk.value.stale_data_seconds)
+        try:
+            found = self._predictor.predict(self._options.tickers, self._venue, self._clock.now(), stale)
+        except PredictionError as error:
+            report.aborted = f"no prediction: {error}"
+            return False
+        report.predictions, report.notes = dict(found.predictions), dict(found.notes)
+        return True
+
+    def instrument(self, ticker: str) -> Instrument:
+        """Cached for the life of the process: lot and tick sizes do not change under an order."""
+        found = self._instruments.get(ticker)
+        if found is None:
+            found = self._instruments[ticker] = self._venue.instrument(ticker)
+        return found
+
+
+class _Run:
+    """One pass over the tickers."""
+
+    def __init__(self, cycle: Cycle, report: CycleReport, switches: Switches, epoch: int, snapshot: Snapshot) -> None:
+        self._cycle, self._report, self._switches = cycle, report, switches
+        self._epoch, self._snapshot = epoch, snapshot
+        self._day_pnl = day_pnl(cycle._book, snapshot, cycle._calendar.day_of(cycle._clock.now()).name)
+        self._buying_power = snapshot.account.buying_power
+
+    def in_order(self) -> Sequence[str]:
+        """Exits before entries, so that what reduces exposure is never crowded out; then the strongest first."""
+        predictions, held = self._report.predictions, _held(self._cycle._book.open_positions())
+
+        def rank(ticker: str) -> tuple[bool, float]:
+            change = predictions[ticker].change_pct
+            return not (change < 0 and held.get(ticker, ZERO) > 0), -abs(change)
+
+        return sorted((t for t in self._cycle._options.tickers if t in predictions), key=rank)
+
+    def consider(self, ticker: str) -> bool:
+        """Decide on one ticker and act; False ends the run."""
+        try:
+            return self._consider(ticker)
+        except StoreError:
+            raise
+        except SixbotError as error:
+            self._report.errors.append(f"{ticker}: {error}")
+        except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError) as error:
+            # A fault in one ticker's data or code must not cost the others their turn; it is shown, not swallowed.
+            self._report.errors.append(f"{ticker}: {type(error).__name__}: {error}")
+        return True
+
+    def _consider(self, ticker: str) -> bool:
+        for _ in range(_ATTEMPTS_AFTER_A_CHANGE):
+            settings, limits = self._switches.settings.value, self._switches.risk.value
+            view = self._view()
+            side = self._signal(ticker, settings, view)
+            if side is None:
+                return True
+            last, instrument = self._market(ticker)
+            intent = self._intent(ticker, side, settings, view, last, instrument)
+            if intent is None:
+                return True
+            market = MarketView(self._cycle._clock.now(), self._open(), last, instrument)
+            denial = judge_intent(intent, view, limits, market) or self._submit(intent, limits)
+            if denial is None:
+                return True
+            if denial.code != "SETTINGS_CHANGED":
+                return self._denied(ticker, denial)
+            self._switches = self._cycle._read_switches()
+            if not self._switches.on:
+                self._report.aborted = "switched off during the cycle"
+                return False
+        return self._denied(ticker, Denial("SETTINGS_CHANGED", "the settings keep changing"))
+
+    def _denied(self, ticker: str, denial: Denial) -> bool:
+        self._report.denials.append((ticker, denial))
+        self._cycle._notes("denied", ticker=ticker, code=denial.code, detail=denial.detail)
+        if denial.code in {"EPOCH_CHANGED", "NOT_ARMED", "LEASE_LOST", "SWITCHED_OFF", "EMERGENCY_STOP"}:
+            self._report.aborted = str(denial)
+            return False
+        return denial.code != "TRADES_PER_RUN"
+
+    def _signal(self, ticker: str, settings: TradingSettings, view: BookView) -> Side | None:
+        buy_above, sell_below = thresholds(settings)
+        change = Decimal(repr(float(self._report.predictions[ticker].change_pct)))
+        return signal(change, buy_above, sell_below, view.held.get(ticker, ZERO))
+
+    def _market(self, ticker: str) -> tuple[LastPrice, Instrument]:
+        return self._cycle._venue.last_price(ticker), self._cycle.instrument(ticker)
+
+    def _open(self) -> bool | None:
+        return None if self._report.market is None else self._report.market.is_open
+
+    def _intent(
+        self,
+        ticker: str,
+        side: Side,
+        settings: TradingSettings,
+        view: BookView,
+        last: LastPrice,
+        instrument: Instrument,
+    ) -> Intent | None:
+        held = view.held.get(ticker, ZERO)
+        if side is Side.BUY:
+            effect, qty = Effect.ENTRY, entry_size(settings, held, instrument)
+        else:
+            effect, qty = Effect.EXIT, exit_size(settings, held - view.selling.get(ticker, ZERO), instrument)
+        if qty <= 0:
+            return None
+        options = self._cycle._options
+        limit = None
+        if options.order_type is OrderType.LIMIT:
+            limit = passive_limit(side, last.price, options.limit_offset_pct, instrument.tick_size)
+        change = self._report.predictions[ticker].change_pct
+        direction = "positive" if change > 0 else "negative"
+        reason = f"ML prediction {direction} ({change:+.4f}, {self._report.predictions[ticker].source})"
+        return Intent(ticker, side, effect, qty, last.price, options.order_type, limit, reason)
+
+    def _view(self) -> BookView:
+        """The book as it stands now; read again before every order, since the last one changed it."""
+        cycle = self._cycle
+        orders, positions = cycle._book.open_orders(), cycle._book.open_positions()
+        figures = cycle._book.day(cycle._calendar.day_of(cycle._clock.now()).name)
+        frozen = {o.ticker: o.state.value for o in orders if o.state in UNRESOLVED}
+        frozen |= {t: "held or worked by someone else (EXTERNAL)" for t in self._snapshot.external}
+        at_venue = {p.ticker: p.signed_qty for p in self._snapshot.positions}
+        held = _held(positions)
+        if cycle._desk.last_fill_at is None or cycle._desk.last_fill_at < self._snapshot.read_at:
+            held = {t: min(q, at_venue.get(t, ZERO)) for t, q in held.items()}
+        return BookView(
+            held=held,
+            working=frozenset(o.ticker for o in orders),
+            frozen=frozen,
+            selling=_selling(orders),
+            open_tickers=frozenset(held) | {o.ticker for o in orders if o.effect is Effect.ENTRY},
+            day=figures.counters,
+            last_trade=figures.last_trade,
+            run_orders=len(self._report.submitted),
+            day_pnl=self._day_pnl,
+            buying_power=self._buying_power,
+            enabled=self._switches.on,
+            reducing=self._snapshot.drift,
+        )
+
+    def _submit(self, intent: Intent, limits: RiskSettings) -> Denial | None:
+        cycle, now = self._cycle, self._cycle._clock.now()
+        day = cycle._calendar.day_of(now)
+        name = ids.mint(intent.effect, BOT_ID, cycle._entropy())
+        positions = {p.symbol: p.id for p in cycle._book.open_positions()}
+        order = Order(
+            client_order_id=name,
+            account=cycle._account,
+            bot_id=str(BOT_ID),
+            ticker=intent.ticker,
+            side=intent.side,
+            effect=intent.effect,
+            qty=intent.qty,
+            type=intent.type,
+            time_in_force=TimeInForce.DAY if cycle._venue.capabilities.sessions else TimeInForce.GTC,
+            limit_price=intent.limit_price,
+            ref_price=intent.ref_price,
+            state=OrderState.INTENT,
+            reason=intent.reason,
+            created_at=now,
+            updated_at=now,
+            epoch=self._epoch,
+            trading_day=day.name,
+            reserved=micros(intent.notional),
+            position_id=positions.get(intent.ticker, name),
+        )
+        result = cycle._desk.submit(Ticket(order, self._switches, day, self._report.run_id))
+        if isinstance(result, Denial):
+            return result
+        self._report.submitted.append(result)
+        if intent.effect is Effect.ENTRY and self._buying_power is not None:
+            self._buying_power -= intent.notional
+        return None
+
+
+def _held(positions: Sequence[Position]) -> dict[str, Decimal]:
+    held: dict[str, Decimal] = {}
+    for position in positions:
+        held[position.symbol] = held.get(position.symbol, ZERO) + position.signed_qty
+    return held
+
+
+def _selling(orders: Sequence[Order]) -> dict[str, Decimal]:
+    selling: dict[str, Decimal] = {}
+    for order in orders:
+        if order.side is Side.SELL:
+            selling[order.ticker] = selling.get(order.ticker, ZERO) + order.open_qty
+    return selling
+
+
+def day_pnl(book: Book, snapshot: Snapshot, today: str) -> Decimal | None:
+    """Profit of the day as the loss limit sees it: round trips closed today, and what is open at the venue's marks.
+
+    None where an open position of ours has no mark.
+    """
+    tally = book.stats().by_day.get(today)
+    total = tally.pnl if tally is not None else ZERO
+    marks = {p.ticker: p for p in snapshot.positions}
+    for position in book.open_positions():
+        mark = marks.get(position.symbol)
+        if mark is None:
+            continue
+        total += mark.unrealized_pl
+    return total if total.is_finite() else None

@@ -1,0 +1,189 @@
+"""The order desk: through the gate, to the venue once, and whatever comes back into the book.
+
+Nothing is ever sent again. An answer that does not say whether the order exists makes it UNKNOWN, and UNKNOWN is
+resolved by asking the venue for our client order id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+
+from shared.clock import Clock
+from shared.errors import (
+    IllegalTransition,
+    NotSent,
+    OrderNotFound,
+    StoreUnreachable,
+    VenueAmbiguous,
+    VenueRejected,
+    VenueUnavailable,
+)
+from worker.core.ledger import Bundle, Change, take_act, take_in
+from worker.core.orders import Order
+from worker.core.risk import Denial
+from worker.core.types import Execution, OrderState, OrderUpdate, VenueOrder
+from worker.trading.gate import GATE_SECONDS
+from worker.trading.ports import Book, Gate, Notes, Ticket
+from worker.venues.base import Venue
+
+S = OrderState
+UNRESOLVED = frozenset({S.INTENT, S.UNKNOWN, S.ABSENT})
+"""States in which only the venue can say what became of the order."""
+
+
+class OrderDesk:
+    """All orders of one account go through here."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        gate: Gate,
+        book: Book,
+        clock: Clock,
+        notes: Notes,
+        in_flight: Callable[[str], AbstractContextManager[None]],
+        unknown_resolve_seconds: float,
+    ) -> None:
+        self._venue, self._gate, self._book, self._clock = venue, gate, book, clock
+        self._notes, self._in_flight = notes, in_flight
+        self._resolve_within = timedelta(seconds=unknown_resolve_seconds)
+        self._never_sent: dict[str, str] = {}
+        self._by_venue_id: dict[str, str] = {}
+        self.last_fill_at: datetime | None = None
+
+    # -- sending --------------------------------------------------------------------------------------------------
+
+    def submit(self, ticket: Ticket) -> Denial | Order:
+        """Gate, then send once. Returns the gate's denial, or the order as it stands after the venue's answer.
+
+        Raises StoreUnreachable or StoreRefused where the gate could not be asked: then nothing was sent.
+        """
+        name = ticket.order.client_order_id
+        deadline = self._clock.monotonic() + GATE_SECONDS
+        with self._in_flight(name):
+            try:
+                denial = self._gate.admit(ticket)
+            except StoreUnreachable:
+                self._never_sent[name] = "the gate's answer was lost"
+                raise
+            if denial is not None:
+                return denial
+            return self._send(ticket.order, deadline)
+
+    def _send(self, order: Order, deadline: float) -> Order:
+        def guard() -> None:
+            late = self._clock.monotonic() - deadline
+            if late > 0:
+                raise NotSent(f"not sent: {GATE_SECONDS * 1000:.0f} ms passed since the gate was asked")
+
+        name = order.client_order_id
+        try:
+            told = self._venue.submit(order.request(), guard)
+        except NotSent as error:
+            self._never_sent[name] = str(error)
+            self._act(name, S.NOT_SENT, str(error))
+            self._never_sent.pop(name, None)
+        except VenueRejected as error:
+            self._act(name, S.REJECTED, str(error))
+        except VenueAmbiguous as error:
+            self._act(name, S.UNKNOWN, str(error))
+        else:
+            self.take(told, ())
+        return self._book.order(name) or order
+
+    # -- news -----------------------------------------------------------------------------------------------------
+
+    def take_update(self, update: OrderUpdate) -> None:
+        """A pushed change."""
+        self.take(update.order, () if update.execution is None else (update.execution,))
+
+    def take(self, told: VenueOrder, executions: Sequence[Execution]) -> Change | None:
+        """What the venue tells about an order of ours; None where the book does not know it."""
+        name = told.client_order_id or self._by_venue_id.get(told.venue_order_id) or told.venue_order_id
+        now = self._clock.now()
+
+        def step(bundle: Bundle) -> Bundle:
+            return take_in(bundle, told, executions, now, venue=self._venue.name)
+
+        change = self._book.change(name, step)
+        if change is None:
+            return None
+        self._by_venue_id[told.venue_order_id] = name
+        if change.after.order.filled_qty != change.before.order.filled_qty:
+            self.last_fill_at = now
+        self._tell(change)
+        return change
+
+    def name_of(self, venue_order_id: str) -> str | None:
+        """Our id of an order that was heard of under the venue's."""
+        return self._by_venue_id.get(venue_order_id)
+
+    def _act(self, name: str, state: OrderState, note: str) -> None:
+        now = self._clock.now()
+        change = self._book.change(name, lambda bundle: take_act(bundle, state, now, note))
+        if change is not None:
+            self._tell(change)
+
+    def _tell(self, change: Change) -> None:
+        before, after = change.before.order, change.after.order
+        if before.state is after.state and before.filled_qty == after.filled_qty:
+            return
+        self._notes(
+            "order",
+            client_order_id=after.client_order_id,
+            ticker=after.ticker,
+            side=after.side.value,
+            state=after.state.value,
+            filled_qty=str(after.filled_qty),
+            note=after.note,
+        )
+
+    # -- resolving ------------------------------------------------------------------------------------------------
+
+    def resolve(self, order: Order, executions: Sequence[Execution] = ()) -> None:
+        """Ask the venue what became of an order and take the answer in.
+
+        Raises VenueUnavailable where the venue cannot say; then all stays as it is.
+        """
+        name = order.client_order_id
+        if name in self._never_sent:
+            self._close_never_sent(order)
+            return
+        if order.state is S.INTENT:
+            self._act(name, S.UNKNOWN, "its answer was never taken in")
+        try:
+            told = self._venue.order_by_client_id(name)
+        except OrderNotFound:
+            self._absent(order)
+            return
+        self.take(told, executions)
+
+    def _close_never_sent(self, order: Order) -> None:
+        note = self._never_sent[order.client_order_id]
+        if order.state is S.INTENT:
+            self._act(order.client_order_id, S.NOT_SENT, note)
+        self._never_sent.pop(order.client_order_id)
+
+    def _absent(self, order: Order) -> None:
+        """Not there (yet): after the time to resolve it is ABSENT, never forgotten and never sent again."""
+        waited = self._clock.now() - order.created_at
+        if order.state in {S.INTENT, S.UNKNOWN} and waited >= self._resolve_within:
+            self._act(
+                order.client_order_id, S.ABSENT, f"the venue does not know it after {waited.total_seconds():.0f} s"
+            )
+        elif order.state not in UNRESOLVED:
+            raise VenueUnavailable(f"the venue no longer knows {order.client_order_id}, which it had accepted")
+
+    def resolve_all(self, orders: Sequence[Order]) -> dict[str, str]:
+        """Resolve what is unresolved; returns why, by client order id, where the venue could not say."""
+        problems: dict[str, str] = {}
+        for order in orders:
+            if order.state not in UNRESOLVED:
+                continue
+            try:
+                self.resolve(order)
+            except (VenueUnavailable, IllegalTransition) as error:
+                problems[order.client_order_id] = str(error)
+        return problems

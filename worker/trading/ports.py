@@ -1,0 +1,101 @@
+"""What the trading code needs of the outside, each with a Redis form and an in-memory twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+
+from shared.clock import TradingDay
+from shared.documents import Reading, RiskSettings, TradingSettings
+from worker.core.ledger import Bundle, Change
+from worker.core.orders import Order
+from worker.core.positions import Position
+from worker.core.risk import DayCounters, Denial
+from worker.core.stats import Stats
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """Both settings documents as one look judged them."""
+
+    settings: Reading[TradingSettings]
+    risk: Reading[RiskSettings]
+
+    @property
+    def on(self) -> bool:
+        """Strictly ON: both readable, enabled, no stop flag. Whether trading is armed is another question."""
+        return (
+            self.settings.error is None
+            and self.risk.error is None
+            and self.settings.value.enabled
+            and not self.risk.value.emergency_stop_active
+        )
+
+    @property
+    def error(self) -> str | None:
+        """Why a document cannot be read, naming it, the field and the value."""
+        if self.settings.error is not None:
+            return f"trading_settings: {self.settings.error}"
+        return None if self.risk.error is None else f"risk_settings: {self.risk.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What the gate judges: an order in state INTENT and everything that it was decided on."""
+
+    order: Order
+    switches: Switches
+    day: TradingDay
+    run_id: str
+
+
+class Gate(Protocol):
+    """The atomic check before every submit."""
+
+    def admit(self, ticket: Ticket) -> Denial | None:
+        """None: admitted, reserved, and the intent is durable. Raises StoreUnreachable where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayFigures:
+    """What the counters of a trading day say."""
+
+    counters: DayCounters
+    last_trade: Mapping[str, datetime]
+    filled_orders: int
+    filled_notional: Decimal
+
+
+class Book(Protocol):
+    """The account's orders, positions and figures. ``change`` is the only way an order changes."""
+
+    def open_orders(self) -> list[Order]:
+        """Orders that are not final, of this account."""
+
+    def order(self, client_order_id: str) -> Order | None: ...
+
+    def open_positions(self) -> list[Position]: ...
+
+    def day(self, trading_day: str) -> DayFigures: ...
+
+    def stats(self) -> Stats: ...
+
+    def change(self, client_order_id: str, step: Callable[[Bundle], Bundle]) -> Change | None:
+        """Apply a pure step atomically with all that follows from it; None where there is no such order."""
+
+    def adopt(self, order: Order) -> None:
+        """Record an order that did not pass our gate: a foreign one."""
+
+    def add_equity(self, time: datetime, equity: str) -> None: ...
+
+    def refused(self, order: Order) -> None:
+        """Show an order that never became one in ``trades_log``."""
+
+
+class Notes(Protocol):
+    """Where what happened is told: the ``events`` stream and the log."""
+
+    def __call__(self, kind: str, /, **fields: object) -> None: ...

@@ -1,0 +1,208 @@
+"""Book against venue: at start-up before the first order, and every few seconds while running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from shared.clock import Clock, TradingCalendar
+from shared.errors import IllegalTransition, VenueUnavailable
+from worker.core import ids
+from worker.core.orders import EXTERNAL, Order
+from worker.core.types import AccountState, Effect, Execution, OrderState, Side, TimeInForce, VenueOrder, VenuePosition
+from worker.trading.desk import UNRESOLVED, OrderDesk
+from worker.trading.ports import Book, Notes
+from worker.venues.base import Venue
+
+ZERO = Decimal(0)
+FILLS_OVERLAP = timedelta(minutes=2)
+FILLS_AT_START = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one reconciliation found; ``read_at`` is when its reads began."""
+
+    read_at: datetime
+    positions: tuple[VenuePosition, ...]
+    account: AccountState
+    orders: tuple[Order, ...]
+    external: frozenset[str] = frozenset()
+    drift: str = ""
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+class Reconciler:
+    """Keeps the account's book equal to the venue and says where it cannot."""
+
+    def __init__(
+        self,
+        account: str,
+        venue: Venue,
+        desk: OrderDesk,
+        book: Book,
+        clock: Clock,
+        calendar: TradingCalendar,
+        notes: Notes,
+    ) -> None:
+        self._account, self._venue, self._desk, self._book = account, venue, desk, book
+        self._clock, self._calendar, self._notes = clock, calendar, notes
+        self._fills_from: datetime | None = None
+        self._suspected: dict[str, tuple[Decimal, Decimal]] = {}
+
+    def run(self) -> Snapshot:
+        """One pass. Raises VenueUnavailable where the venue cannot be read, StoreError where Redis cannot."""
+        read_at = self._clock.now()
+        fills = self._fills(read_at)
+        working = self._venue.open_orders()
+        problems = self._orders(working, fills)
+        self._late_fills(fills)
+        positions = tuple(self._venue.positions())
+        account = self._venue.account()
+        orders = tuple(self._book.open_orders())
+        external, drift = self._compare(read_at, positions, orders)
+        return Snapshot(read_at, positions, account, orders, external, drift, problems)
+
+    def _fills(self, now: datetime) -> list[Execution]:
+        since = self._fills_from
+        if since is None:
+            oldest = min((o.created_at for o in self._book.open_orders()), default=now)
+            since = min(oldest, now - FILLS_AT_START)
+        fills = self._venue.fills_since(since)
+        self._fills_from = now - FILLS_OVERLAP
+        return fills
+
+    # -- orders ---------------------------------------------------------------------------------------------------
+
+    def _orders(self, working: Iterable[VenueOrder], fills: list[Execution]) -> dict[str, str]:
+        known = {o.client_order_id: o for o in self._book.open_orders()}
+        listed: set[str] = set()
+        for told in working:
+            name = told.client_order_id if told.client_order_id in known else told.venue_order_id
+            listed.add(name or "")
+            if self._desk.take(told, _of(fills, told.venue_order_id)) is None:
+                self._adopt(told)
+        problems: dict[str, str] = {}
+        for order in known.values():
+            if order.client_order_id in listed:
+                continue
+            try:
+                self._settle(order, fills)
+            except (VenueUnavailable, IllegalTransition) as error:
+                problems[order.client_order_id] = str(error)
+        return problems
+
+    def _settle(self, order: Order, fills: list[Execution]) -> None:
+        """An order of ours that the venue no longer lists as working: ask for it by name."""
+        if order.is_external:
+            self._gone(order)
+        else:
+            self._desk.resolve(order, _of(fills, order.venue_order_id))
+
+    def _gone(self, order: Order) -> None:
+        told = next(
+            (
+                o
+                for o in self._venue.orders_since(order.created_at - FILLS_OVERLAP)
+                if o.venue_order_id == order.venue_order_id
+            ),
+            None,
+        )
+        if told is not None:
+            self._desk.take(told, ())
+
+    def _adopt(self, told: VenueOrder) -> None:
+        """A working order that the book does not know: a foreign one, or ours from before a lost Redis."""
+        ours = ids.is_ours(told.client_order_id)
+        effect = ids.effect_of(told.client_order_id) or (Effect.ENTRY if told.side is Side.BUY else Effect.EXIT)
+        now = self._clock.now()
+        price = told.limit_price or told.avg_fill_price or ZERO
+        order = Order(
+            client_order_id=(told.client_order_id if ours and told.client_order_id else told.venue_order_id),
+            account=self._account,
+            bot_id="1" if ours else EXTERNAL,
+            ticker=told.ticker,
+            side=told.side,
+            effect=effect,
+            qty=told.qty,
+            type=told.type,
+            time_in_force=TimeInForce.DAY,
+            limit_price=told.limit_price,
+            ref_price=price,
+            state=told.state,
+            reason="found at the venue",
+            created_at=told.created_at or now,
+            updated_at=now,
+            epoch=0,
+            trading_day=self._calendar.day_of(now).name,
+            reserved=0,
+            position_id=told.client_order_id or told.venue_order_id,
+            venue_order_id=told.venue_order_id,
+        )
+        self._book.adopt(order)
+        self._notes("order_adopted", client_order_id=order.client_order_id, ticker=order.ticker, ours=ours)
+        if ours:
+            self._desk.take(told, ())
+
+    def _late_fills(self, fills: list[Execution]) -> None:
+        """Fills of orders that are final in the book already: they count all the same."""
+        by_order: dict[str, list[Execution]] = {}
+        for fill in fills:
+            by_order.setdefault(fill.venue_order_id, []).append(fill)
+        for venue_id, executions in by_order.items():
+            name = executions[0].client_order_id or self._desk.name_of(venue_id)
+            order = self._book.order(name) if name else None
+            if order is None or not order.is_final:
+                continue
+            known = sum((e.qty for e in executions), ZERO)
+            if known > order.filled_qty or sum((e.fee for e in executions), ZERO) > order.fees:
+                self._desk.take(_as_told(order, venue_id), executions)
+
+    # -- positions ------------------------------------------------------------------------------------------------
+
+    def _compare(
+        self, read_at: datetime, positions: tuple[VenuePosition, ...], orders: tuple[Order, ...]
+    ) -> tuple[frozenset[str], str]:
+        """Tickers held at the venue that the book knows nothing of, and a drift that was seen twice."""
+        ours: dict[str, Decimal] = {}
+        for position in self._book.open_positions():
+            ours[position.symbol] = ours.get(position.symbol, ZERO) + position.signed_qty
+        theirs = {p.ticker: p.signed_qty for p in positions if p.qty}
+        external = frozenset(t for t in theirs if t not in ours)
+        last_fill = self._desk.last_fill_at
+        if last_fill is not None and last_fill >= read_at:
+            return external, ""
+        moving = {o.ticker for o in orders}
+        found = {
+            ticker: (held, theirs.get(ticker, ZERO))
+            for ticker, held in ours.items()
+            if ticker not in moving and held != theirs.get(ticker, ZERO)
+        }
+        twice = [t for t, seen in found.items() if self._suspected.get(t) == seen]
+        self._suspected = found
+        drift = "; ".join(f"{t}: {found[t][0]} in the book, {found[t][1]} at the venue" for t in sorted(twice))
+        return external - moving, drift
+
+
+def unresolved_ids(orders: Iterable[Order]) -> list[str]:
+    """Orders whose fate at the venue is not known."""
+    return [o.client_order_id for o in orders if o.state in UNRESOLVED and o.state is not OrderState.ABSENT]
+
+
+def _of(fills: list[Execution], venue_order_id: str) -> list[Execution]:
+    return [f for f in fills if venue_order_id and f.venue_order_id == venue_order_id]
+
+
+def _as_told(order: Order, venue_order_id: str) -> VenueOrder:
+    return VenueOrder(
+        venue_order_id=venue_order_id,
+        client_order_id=order.client_order_id,
+        ticker=order.ticker,
+        side=order.side,
+        qty=order.qty,
+        state=order.state,
+        filled_qty=order.filled_qty,
+        avg_fill_price=order.avg_fill_price,
+    )
