@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from shared.clock import Clock, TradingCalendar
 from shared.documents import RiskSettings, TradingSettings
-from shared.errors import PredictionError, SixbotError, StoreError, VenueUnavailable
+from shared.errors import PredictionError, SixbotError, StoreError
 from worker.core import ids
 from worker.core.decide import entry_size, exit_size, passive_limit, signal, thresholds
 from worker.core.orders import Order, micros
@@ -223,7 +222,7 @@ class _Run:
         orders, positions = cycle._book.open_orders(), cycle._book.open_positions()
         figures = cycle._book.day(cycle._calendar.day_of(cycle._clock.now()).name)
         frozen = {o.ticker: o.state.value for o in orders if o.state in UNRESOLVED}
-        frozen |= {t: "held or worked by someone else (EXTERNAL)" for t in self._snapshot.external}
+        frozen |= dict.fromkeys(self._snapshot.external, "held or worked by someone else (EXTERNAL)")
         at_venue = {p.ticker: p.signed_qty for p in self._snapshot.positions}
         held = _held(positions)
         if cycle._desk.last_fill_at is None or cycle._desk.last_fill_at < self._snapshot.read_at:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -46,9 +46,11 @@ class Reconciler:
         clock: Clock,
         calendar: TradingCalendar,
         notes: Notes,
+        progress: Callable[[], None],
     ) -> None:
         self._account, self._venue, self._desk, self._book = account, venue, desk, book
         self._clock, self._calendar, self._notes = clock, calendar, notes
+        self._progress = progress
         self._fills_from: datetime | None = None
         self._suspected: dict[str, tuple[Decimal, Decimal]] = {}
 
@@ -56,9 +58,12 @@ class Reconciler:
         """One pass. Raises VenueUnavailable where the venue cannot be read, StoreError where Redis cannot."""
         read_at = self._clock.now()
         fills = self._fills(read_at)
+        self._progress()
         working = self._venue.open_orders()
+        self._progress()
         problems = self._orders(working, fills)
         self._late_fills(fills)
+        self._progress()
         positions = tuple(self._venue.positions())
         account = self._venue.account()
         orders = tuple(self._book.open_orders())
@@ -88,6 +93,7 @@ class Reconciler:
         for order in known.values():
             if order.client_order_id in listed:
                 continue
+            self._progress()
             try:
                 self._settle(order, fills)
             except (VenueUnavailable, IllegalTransition) as error:

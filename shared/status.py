@@ -1,0 +1,31 @@
+"""``trading_status`` has several writers; each merges its own fields, and a write from an older epoch is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.store import Store
+
+DEFAULT_ACCOUNT = "default"
+
+
+def merge_status(store: Store, account: str, fields: Mapping[str, Any], epoch: int) -> bool:
+    """Merge ``fields`` into the account's part of ``trading_status``; False where a newer epoch stands there.
+
+    Account ``default`` owns the top level, others ``accounts.{name}``; unknown fields stay. Raises StoreError.
+    """
+
+    def change(found: dict[str, Any]) -> dict[str, Any] | None:
+        known = found.get("epoch")
+        if isinstance(known, int) and not isinstance(known, bool) and known > epoch:
+            return None
+        if account == DEFAULT_ACCOUNT:
+            return {**found, **fields, "epoch": epoch}
+        accounts = found.get("accounts")
+        accounts = dict(accounts) if isinstance(accounts, dict) else {}
+        mine = accounts.get(account)
+        accounts[account] = {**(mine if isinstance(mine, dict) else {}), **fields}
+        return {**found, "accounts": accounts, "epoch": epoch}
+
+    return store.merge_json(store.keys.trading_status, change)

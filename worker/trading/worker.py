@@ -1,0 +1,310 @@
+"""The trading worker's loop: lease, recovery, switches, cycles, reconciliation; one account, one thread that sends."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from shared.clock import Clock, TradingCalendar, rfc3339
+from shared.documents import TradingSettings, dump_json
+from shared.errors import (
+    LeaseLost,
+    SixbotError,
+    StoreError,
+    StoreRefused,
+    StoreUnreachable,
+    VenueError,
+    VenueUnavailable,
+)
+from shared.store import Store
+from worker.core.types import OrderUpdate
+from worker.runtime import Heartbeat, StopSignals
+from worker.trading.book import RedisBook
+from worker.trading.cycle import Cycle, CycleReport, day_pnl
+from worker.trading.desk import OrderDesk
+from worker.trading.fence import Fence
+from worker.trading.gate import RedisGate
+from worker.trading.lease import Lease
+from worker.trading.ports import Notes, Switches
+from worker.trading.reconcile import Reconciler, Snapshot, unresolved_ids
+from worker.trading.status import TraderStatus
+from worker.trading.switches import SwitchReader
+from worker.venues.base import Venue
+
+TICK_SECONDS = 0.25
+LEASE_RENEW_SECONDS = 2.0
+RECONCILE_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the composition root puts together for one account's trader."""
+
+    account: str
+    store: Store
+    venue: Venue
+    gate: RedisGate
+    book: RedisBook
+    desk: OrderDesk
+    reconciler: Reconciler
+    cycle: Cycle
+    fence: Fence
+    lease: Lease
+    switches: SwitchReader
+    status: TraderStatus
+    heartbeat: Heartbeat
+    clock: Clock
+    calendar: TradingCalendar
+    notes: Notes
+    publishes_predictions: bool
+    cycle_seconds: float
+    logger: structlog.stdlib.BoundLogger
+
+
+class Trader:
+    """Runs until the signals say stop. Every error pauses and is told; none ends the process."""
+
+    def __init__(self, parts: Parts, signals: StopSignals, prepare: Callable[[], None]) -> None:
+        self._p, self._signals, self._prepare = parts, signals, prepare
+        self._inbox: queue.SimpleQueue[OrderUpdate | None] = queue.SimpleQueue()
+        self._snapshot: Snapshot | None = None
+        self._generation = -1
+        self._epoch = 0
+        self._ready = False
+        self._next_cycle = self._next_reconcile = self._next_renewal = 0.0
+        self._next_cycle_at: datetime | None = None
+
+    # -- from other threads ---------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """A watched key was written, or the poll came round: acknowledge the epoch here, look in the loop."""
+        self._p.fence.acknowledge()
+        if self._inbox.qsize() < 2:
+            self._inbox.put(None)
+
+    def update(self, update: OrderUpdate) -> None:
+        """A pushed order update."""
+        self._inbox.put(update)
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        stream = self._p.venue.stream_updates(self.update)
+        try:
+            while not self._signals.stopping.is_set():
+                self._guarded(self._session, stream)
+        finally:
+            stream.close()
+            self._p.heartbeat.farewell()
+            try:
+                self._p.lease.release()
+            except StoreError:
+                self._p.logger.warning("lease_not_released")
+
+    def _guarded(self, step: Callable[..., None], *arguments: Any) -> None:
+        try:
+            step(*arguments)
+        except StoreUnreachable as error:
+            self._pause("redis", f"Redis is away: {error}")
+        except LeaseLost as error:
+            self._pause("lease", str(error))
+        except SixbotError as error:
+            self._pause("venue", str(error))
+        except Exception as error:  # the last net: whatever it is, trading pauses, says so and starts clean
+            self._p.logger.exception("loop_failed")
+            self._pause("loop", f"{type(error).__name__}: {error}")
+
+    def _pause(self, source: str, why: str) -> None:
+        self._ready = False
+        self._p.logger.warning("paused", why=why)
+        self._p.status.fault(source, why)
+        self._p.status.forget()
+        try:
+            self._publish(self._p.switches.read())
+        except SixbotError:
+            self._p.logger.info("status_not_published")
+        self._wait(RETRY_SECONDS)
+
+    def _session(self, stream: Any) -> None:
+        """From taking the lease to losing it: recover first, then trade."""
+        self._write_default()
+        self._take_lease()
+        self._prepare()
+        self._p.logger.info("recovering")
+        self._generation = stream.generation
+        self._reconcile()
+        self._p.logger.info("recovered", open_orders=len(self._snapshot.orders) if self._snapshot else 0)
+        for source in ("redis", "lease", "venue", "loop"):
+            self._p.status.fault(source, None)
+        while not self._signals.stopping.is_set():
+            self._turn(stream)
+            self._wait(TICK_SECONDS)
+
+    def _turn(self, stream: Any) -> None:
+        now = self._p.clock.monotonic()
+        self.alive()
+        if stream.generation != self._generation:
+            self._generation, self._next_reconcile = stream.generation, 0.0
+        if now >= self._next_reconcile:
+            self._try_reconcile()
+        switches = self._p.switches.read()
+        ready = self._is_ready(switches)
+        if ready and not self._ready:
+            self._next_cycle = 0.0
+        self._ready = ready
+        if ready and now >= self._next_cycle:
+            self._run_cycle(switches)
+            switches = self._p.switches.read()
+        self._p.status.next_run = self._next_cycle_at if switches.on else None
+        self._p.status.fault("document", switches.error)
+        self._publish(switches)
+
+    def alive(self) -> None:
+        """Signs of life and the lease; also called between the tickers of a long cycle."""
+        self._p.heartbeat.beat()
+        now = self._p.clock.monotonic()
+        if now >= self._next_renewal:
+            self._p.lease.renew()
+            self._next_renewal = now + LEASE_RENEW_SECONDS
+        self._p.fence.acknowledge()
+
+    def _wait(self, seconds: float) -> None:
+        """Until something arrives or the time is over; takes in what arrived."""
+        end = self._p.clock.monotonic() + seconds
+        while True:
+            try:
+                item = self._inbox.get(timeout=max(end - self._p.clock.monotonic(), 0.001))
+            except queue.Empty:
+                return
+            if item is None:
+                return
+            self._take(item)
+
+    def _take(self, update: OrderUpdate) -> None:
+        """One pushed update. What Redis cannot take now, the next reconciliation brings."""
+        try:
+            self._p.desk.take_update(update)
+            self._next_reconcile = min(self._next_reconcile, self._p.clock.monotonic() + RETRY_SECONDS)
+        except StoreUnreachable:
+            self._next_reconcile = 0.0
+        except SixbotError as error:
+            self._p.logger.warning("update_not_taken", error=str(error))
+            self._next_reconcile = 0.0
+
+    # -- steps ----------------------------------------------------------------------------------------------------
+
+    def _write_default(self) -> None:
+        """A missing ``trading_settings`` at start is the one case that writes a default: OFF."""
+        default = TradingSettings().plain() | {"last_updated": rfc3339(self._p.clock.now())}
+        self._p.store.write_document(self._p.store.keys.trading_settings, None, dump_json(default))
+
+    def _take_lease(self) -> None:
+        while not self._signals.stopping.is_set():
+            holder = self._p.lease.take()
+            if holder is None:
+                self._p.gate.owner = self._p.lease.owner
+                self._next_renewal = 0.0
+                return
+            self._p.status.fault("lease", f"account {self._p.account} is traded by {holder}; waiting for its lease")
+            self._p.heartbeat.beat()
+            self._publish(self._p.switches.read())
+            self._wait(RETRY_SECONDS)
+        raise LeaseLost("stopped before the lease was free")
+
+    def _is_ready(self, switches: Switches) -> bool:
+        """Strictly ON and armed for the epoch in force, which is the one that intents will carry."""
+        epoch = self._p.fence.epoch()
+        self._epoch = epoch if epoch is not None else 0
+        return switches.on and epoch is not None and self._p.fence.armed_epoch() == epoch
+
+    def _reconcile(self) -> None:
+        p = self._p
+        self._snapshot = snapshot = p.reconciler.run()
+        self._next_reconcile = p.clock.monotonic() + RECONCILE_SECONDS
+        p.fence.unresolved(unresolved_ids(snapshot.orders))
+        p.status.positions(snapshot.positions)
+        p.status.fault("drift", f"REDUCING: {snapshot.drift}" if snapshot.drift else None)
+        p.status.fault("orders", _first(snapshot.problems))
+        self._judge_loss(snapshot)
+        p.book.trim()
+
+    def _try_reconcile(self) -> None:
+        """A venue that cannot be read is told and asked again; it ends nothing."""
+        try:
+            self._reconcile()
+            self._p.status.fault("venue", None)
+        except VenueError as error:
+            self._p.status.fault("venue", str(error))
+            self._next_reconcile = self._p.clock.monotonic() + RETRY_SECONDS
+
+    def _judge_loss(self, snapshot: Snapshot) -> None:
+        """Ask the emergency worker for a stop when the day's loss is over its limit."""
+        p = self._p
+        limit = p.switches.read().risk.value.max_daily_loss_usd
+        pnl = day_pnl(p.book, snapshot, p.calendar.day_of(p.clock.now()).name)
+        if limit and pnl is not None and -pnl >= limit:
+            halt = {"reason": "risk_limit", "detail": f"lost {-pnl} today, the limit is {limit}"}
+            if p.heartbeat.extra.get("halt") is None:
+                p.heartbeat.extra["halt"] = {**halt, "at": rfc3339(p.clock.now())}
+                p.heartbeat.beat(force=True)
+        else:
+            p.heartbeat.extra.pop("halt", None)
+
+    def _run_cycle(self, switches: Switches) -> None:
+        """One cycle. A fault in it pauses trading until the next one, which starts clean."""
+        p = self._p
+        self._schedule(p.cycle_seconds)
+        p.heartbeat.active()
+        try:
+            self._reconcile()
+            if self._snapshot is None:
+                raise VenueUnavailable("nothing is known of the account")
+            report = p.cycle.run(switches, self._epoch, self._snapshot)
+        except (StoreUnreachable, LeaseLost):
+            raise
+        except Exception as error:
+            p.logger.exception("cycle_failed")
+            p.status.fault("cycle", f"cycle failed: {error if isinstance(error, SixbotError) else repr(error)}")
+            return
+        self._tell(report)
+        self._next_reconcile = min(self._next_reconcile, p.clock.monotonic() + RETRY_SECONDS)
+        while self._next_cycle <= p.clock.monotonic():
+            self._schedule(self._next_cycle - p.clock.monotonic() + p.cycle_seconds)
+
+    def _schedule(self, seconds: float) -> None:
+        self._next_cycle = self._p.clock.monotonic() + seconds
+        self._next_cycle_at = self._p.clock.now() + timedelta(seconds=seconds)
+
+    def _tell(self, report: CycleReport) -> None:
+        p = self._p
+        p.status.after_cycle(report)
+        if report.market is not None and not report.market.is_open and report.market.next_open is not None:
+            wait = (report.market.next_open - p.clock.now()).total_seconds()
+            self._schedule(max(wait, RETRY_SECONDS))
+        if p.publishes_predictions and report.predictions:
+            p.status.predictions(report.predictions)
+        if self._snapshot is not None:
+            p.book.add_equity(p.clock.now(), str(self._snapshot.account.equity))
+        p.logger.info(
+            "cycle",
+            submitted=len(report.submitted),
+            denied=[f"{t}: {d}" for t, d in report.denials],
+            errors=report.errors,
+            aborted=report.aborted or None,
+        )
+
+    def _publish(self, switches: Switches) -> None:
+        try:
+            self._p.status.publish(self._p.switches.applied(switches), self._epoch)
+        except StoreRefused as error:
+            self._p.logger.warning("status_not_published", error=str(error))
+
+
+def _first(problems: dict[str, str]) -> str | None:
+    return next((f"{name}: {why}" for name, why in problems.items()), None)
