@@ -1,0 +1,171 @@
+"""The simulated venue's wire: the port's values as JSON objects, decimals as strings, times in RFC 3339."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from shared.clock import parse_rfc3339
+from worker.core.types import (
+    Execution,
+    OrderRequest,
+    OrderState,
+    OrderType,
+    OrderUpdate,
+    Side,
+    TimeInForce,
+    VenueOrder,
+    VenuePosition,
+)
+
+Json = Mapping[str, Any]
+
+
+def time_text(moment: datetime | None) -> str | None:
+    """Microseconds are kept: the ledger is a witness."""
+    return None if moment is None else moment.isoformat()
+
+
+def read_time(text: str | None) -> datetime | None:
+    return None if text is None else parse_rfc3339(text)
+
+
+def decimal(text: object) -> Decimal:
+    """A finite decimal from its text. Raises ValueError."""
+    value = Decimal(str(text))
+    if not value.is_finite():
+        raise ValueError(f"not a number: {text!r}")
+    return value
+
+
+def _optional(text: object) -> Decimal | None:
+    return None if text is None else decimal(text)
+
+
+def dump_request(request: OrderRequest) -> dict[str, Any]:
+    return {
+        "client_order_id": request.client_order_id,
+        "ticker": request.ticker,
+        "side": request.side.value,
+        "qty": str(request.qty),
+        "type": request.type.value,
+        "time_in_force": request.time_in_force.value,
+        "limit_price": None if request.limit_price is None else str(request.limit_price),
+        "reduce_only": request.reduce_only,
+    }
+
+
+def load_request(found: Json) -> OrderRequest:
+    return OrderRequest(
+        client_order_id=str(found["client_order_id"]),
+        ticker=str(found["ticker"]),
+        side=Side(found["side"]),
+        qty=decimal(found["qty"]),
+        type=OrderType(found["type"]),
+        time_in_force=TimeInForce(found["time_in_force"]),
+        limit_price=_optional(found.get("limit_price")),
+        reduce_only=found.get("reduce_only") is True,
+    )
+
+
+def dump_order(order: VenueOrder) -> dict[str, Any]:
+    return {
+        "venue_order_id": order.venue_order_id,
+        "client_order_id": order.client_order_id,
+        "ticker": order.ticker,
+        "side": order.side.value,
+        "qty": str(order.qty),
+        "state": order.state.value,
+        "type": order.type.value,
+        "filled_qty": str(order.filled_qty),
+        "avg_fill_price": None if order.avg_fill_price is None else str(order.avg_fill_price),
+        "limit_price": None if order.limit_price is None else str(order.limit_price),
+        "created_at": time_text(order.created_at),
+        "updated_at": time_text(order.updated_at),
+        "reason": order.reason,
+    }
+
+
+def load_order(found: Json) -> VenueOrder:
+    """Raises KeyError, TypeError or ValueError where it is none."""
+    if not found["venue_order_id"]:
+        raise ValueError("an order without id")
+    return VenueOrder(
+        venue_order_id=str(found["venue_order_id"]),
+        client_order_id=found["client_order_id"],
+        ticker=str(found["ticker"]),
+        side=Side(found["side"]),
+        qty=decimal(found["qty"]),
+        state=OrderState(found["state"]),
+        type=OrderType(found["type"]),
+        filled_qty=decimal(found["filled_qty"]),
+        avg_fill_price=_optional(found["avg_fill_price"]),
+        limit_price=_optional(found["limit_price"]),
+        created_at=read_time(found["created_at"]),
+        updated_at=read_time(found["updated_at"]),
+        reason=str(found["reason"]),
+    )
+
+
+def dump_execution(execution: Execution) -> dict[str, Any]:
+    return {
+        "execution_id": execution.execution_id,
+        "venue_order_id": execution.venue_order_id,
+        "client_order_id": execution.client_order_id,
+        "ticker": execution.ticker,
+        "side": execution.side.value,
+        "qty": str(execution.qty),
+        "price": str(execution.price),
+        "fee": str(execution.fee),
+        "time": time_text(execution.time),
+    }
+
+
+def load_execution(found: Json) -> Execution:
+    return Execution(
+        execution_id=str(found["execution_id"]),
+        venue_order_id=str(found["venue_order_id"]),
+        client_order_id=found["client_order_id"],
+        ticker=str(found["ticker"]),
+        side=Side(found["side"]),
+        qty=decimal(found["qty"]),
+        price=decimal(found["price"]),
+        fee=decimal(found["fee"]),
+        time=parse_rfc3339(found["time"]),
+    )
+
+
+def dump_update(update: OrderUpdate) -> dict[str, Any]:
+    return {
+        "order": dump_order(update.order),
+        "execution": None if update.execution is None else dump_execution(update.execution),
+    }
+
+
+def load_update(found: Json) -> OrderUpdate:
+    execution = found["execution"]
+    return OrderUpdate(load_order(found["order"]), None if execution is None else load_execution(execution))
+
+
+def dump_position(position: VenuePosition) -> dict[str, str]:
+    return {
+        "ticker": position.ticker,
+        "qty": str(position.qty),
+        "side": position.side,
+        "avg_entry_price": str(position.avg_entry_price),
+        "market_value": str(position.market_value),
+        "unrealized_pl": str(position.unrealized_pl),
+    }
+
+
+def load_position(found: Json) -> VenuePosition:
+    return VenuePosition(
+        ticker=str(found["ticker"]),
+        qty=decimal(found["qty"]),
+        side=str(found["side"]),
+        avg_entry_price=decimal(found["avg_entry_price"]),
+        market_value=decimal(found["market_value"]),
+        unrealized_pl=decimal(found["unrealized_pl"]),
+    )

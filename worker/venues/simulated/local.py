@@ -1,0 +1,151 @@
+"""The simulated venue in process, for replay: the same engine, an injected clock, bars that somebody pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from shared.clock import Clock
+from shared.errors import OrderNotFound, VenueAmbiguous, VenueRejected, VenueUnavailable
+from worker.core.matching import DUPLICATE_ID, Book, EngineOptions, MatchingEngine, OrderRefused
+from worker.core.types import (
+    AccountState,
+    Bar,
+    Execution,
+    Instrument,
+    LastPrice,
+    MarketClock,
+    OrderRequest,
+    OrderUpdate,
+    VenueOrder,
+    VenuePosition,
+)
+from worker.venues.base import CancelOutcome, CancelResult, Capabilities, SendGuard
+
+ZERO = Decimal(0)
+KEPT_BARS = 256
+
+
+class _NoStream:
+    """Updates are pushed by ``advance`` itself."""
+
+    connected = True
+    generation = 1
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+class LocalVenue:
+    """See ``venues.base.Venue``. ``advance`` moves the market by one bar and returns what it filled."""
+
+    name = "simulated"
+    mode = "simulated"
+
+    def __init__(
+        self,
+        clock: Clock,
+        instruments: Mapping[str, Instrument],
+        cash: Decimal,
+        options: EngineOptions,
+        uniform: Callable[[], float],
+        *,
+        sessions: bool = False,
+    ) -> None:
+        self._clock, self._instruments = clock, instruments
+        self.capabilities = Capabilities(sessions=sessions)
+        self.engine = MatchingEngine(Book(cash), instruments.get, options, uniform)
+        self._bars: dict[str, list[Bar]] = {}
+        self._listeners: list[Callable[[OrderUpdate], None]] = []
+
+    def advance(self, ticker: str, bar: Bar) -> list[OrderUpdate]:
+        """One complete bar: fills happen at its open, the price afterwards is its close."""
+        updates = self.engine.on_bar(ticker, bar)
+        kept = self._bars.get(ticker)
+        if kept is None:
+            kept = self._bars[ticker] = []
+        kept.append(bar)
+        if len(kept) > 2 * KEPT_BARS:
+            del kept[:KEPT_BARS]
+        for update in updates:
+            for listener in self._listeners:
+                listener(update)
+        return updates
+
+    def submit(self, request: OrderRequest, guard: SendGuard) -> VenueOrder:
+        guard()
+        try:
+            return self.engine.place(request, self._clock.now()).order
+        except OrderRefused as error:
+            if error.code == DUPLICATE_ID:
+                raise VenueAmbiguous(str(error)) from error
+            raise VenueRejected(str(error), error.code) from error
+
+    def cancel(self, venue_order_id: str) -> CancelResult:
+        try:
+            update = self.engine.cancel(venue_order_id, self._clock.now())
+        except KeyError:
+            return CancelResult(venue_order_id, CancelOutcome.ALREADY_FINAL)
+        outcome = CancelOutcome.ALREADY_FINAL if update is None else CancelOutcome.REQUESTED
+        return CancelResult(venue_order_id, outcome)
+
+    def cancel_all(self) -> list[CancelResult]:
+        return [self.cancel(o.venue_order_id) for o in self.engine.working()]
+
+    def open_orders(self) -> list[VenueOrder]:
+        return self.engine.working()
+
+    def orders_since(self, since: datetime) -> list[VenueOrder]:
+        return [o for o in self.engine.book.orders.values() if o.created_at is not None and o.created_at >= since]
+
+    def order_by_client_id(self, client_order_id: str) -> VenueOrder:
+        order = self.engine.order_of(client_order_id)
+        if order is None:
+            raise OrderNotFound(f"no order {client_order_id}")
+        return order
+
+    def fills_since(self, since: datetime) -> list[Execution]:
+        found = []
+        for execution in reversed(self.engine.book.executions):
+            if execution.time < since:
+                break
+            found.append(execution)
+        return found[::-1]
+
+    def positions(self) -> list[VenuePosition]:
+        rows = []
+        for ticker, holding in self.engine.book.holdings.items():
+            if holding.qty:
+                value = holding.qty * (self.engine.price(ticker) or holding.average)
+                rows.append(VenuePosition(ticker, holding.qty, "long", holding.average, value, value - holding.cost))
+        return rows
+
+    def account(self) -> AccountState:
+        cash = self.engine.book.cash
+        return AccountState(cash + self.engine.positions_value(), cash, self.engine.buying_power())
+
+    def clock(self) -> MarketClock:
+        return MarketClock(self._clock.now(), True)
+
+    def instrument(self, ticker: str) -> Instrument:
+        found = self._instruments.get(ticker)
+        if found is None:
+            raise VenueUnavailable(f"{ticker} is not traded here")
+        return found
+
+    def last_price(self, ticker: str) -> LastPrice:
+        price = self.engine.price(ticker)
+        if price is None:
+            raise VenueUnavailable(f"{ticker} has no price yet")
+        return LastPrice(price, self._clock.now())
+
+    def bars(self, tickers: Sequence[str], count: int, until: datetime) -> dict[str, list[Bar]]:
+        return {t: [b for b in self._bars.get(t, [])[-count:] if b.start < until] for t in tickers}
+
+    def stream_updates(self, on_update: Callable[[OrderUpdate], None]) -> _NoStream:
+        self._listeners.append(on_update)
+        return _NoStream()
+
+    def close(self) -> None:
+        """Nothing is open."""
