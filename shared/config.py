@@ -48,6 +48,7 @@ class Config(BaseSettings):
     sim_venue_url: str = "http://127.0.0.1:5060"
     sim_venue_token: SecretStr | None = None
     sim_seed: int = 6
+    sim_admin: bool = False
 
     alpaca_api_key: SecretStr | None = None
     alpaca_secret_key: SecretStr | None = None

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
 import string
+import sys
 from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from shared.clock import Clock, SystemClock, TradingCalendar
-from shared.config import Config
+from shared.config import DEFAULT_TICKERS, Config
 from shared.errors import ConfigError, StoreError
 from shared.keys import Keys
 from shared.logs import configure_logging, event_fields
@@ -30,6 +35,9 @@ from worker.venues.base import Venue
 from worker.watch import KeyWatcher
 
 ENTROPY_LENGTH = 14
+EMERGENCY_REDIS_SECONDS = 0.5
+STARTING_CASH = Decimal(100_000)
+EXCHANGE_LATENCY = timedelta(milliseconds=20)
 _LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -58,9 +66,10 @@ def open_predictor(config: Config, store: Store) -> Predictor:
         from worker.predictors.document import DocumentPredictor
 
         return DocumentPredictor(store)
+    from worker.models.registry import ModelRegistry
     from worker.predictors.lightgbm import LightGBMPredictor
 
-    return LightGBMPredictor(store)
+    return LightGBMPredictor(ModelRegistry(store, SystemClock()))
 
 
 def build_trader(
@@ -120,15 +129,30 @@ def build_trader(
         cycle_seconds=config.cycle_seconds,
         logger=logger,
     )
-    trader = Trader(parts, signals, prepare=_nothing_to_prepare)
+    trader = Trader(parts, signals, prepare=_preparation(config, store, venue, heartbeat, clock))
     holder.append(trader)
-    return trader, KeyWatcher(
-        url, [keys.trading_settings, keys.risk_settings, keys.trading_armed, keys.trading_epoch], trader.wake
-    )
+    watched = [keys.trading_settings, keys.risk_settings, keys.trading_armed, keys.trading_epoch]
+    return trader, KeyWatcher(url, watched, trader.wake)
 
 
-def _nothing_to_prepare() -> None:
-    return
+def _preparation(config: Config, store: Store, venue: Venue, heartbeat: Heartbeat, clock: Clock) -> Callable[[], None]:
+    """What must exist before the first cycle: on the simulated market, a model. Real accounts bring their own."""
+
+    def progress(done: int, total: int) -> None:
+        heartbeat.extra["progress"] = {"what": "training the first model", "done": done, "total": total}
+        heartbeat.beat(force=done == total)
+
+    def prepare() -> None:
+        if config.predictor != "lightgbm" or config.mode != "simulated":
+            return
+        from worker.models.bootstrap import ensure_model
+        from worker.models.registry import ModelRegistry
+
+        registry = ModelRegistry(store, clock)
+        ensure_model(registry, venue, config.active_tickers, config.predict_horizon_minutes, clock, progress)
+        heartbeat.extra.pop("progress", None)
+
+    return prepare
 
 
 def run_trading(config: Config, account: str) -> ExitCode:
@@ -151,7 +175,119 @@ def run_trading(config: Config, account: str) -> ExitCode:
     return ExitCode.OK
 
 
-WORKERS: dict[str, Callable[[Config, str], ExitCode]] = {"trading": run_trading}
+def run_emergency(config: Config, account: str) -> ExitCode:
+    """The emergency worker's process."""
+    from worker.emergency.keys import EmergencyKeys
+    from worker.emergency.latch import MemoryFile
+    from worker.emergency.trader import TraderProcess
+    from worker.emergency.worker import EmergencyWorker, write_pid
+
+    clock, url = SystemClock(), config.redis_address()
+    keys = Keys(config.sixbot_key_prefix)
+    store = Store(connect(url, timeout_seconds=EMERGENCY_REDIS_SECONDS), keys)
+    logger = configure_logging("emergency", config.log_level, config.log_format, config.log_dir)
+    memory = MemoryFile(config.run_dir / f"emergency-{account}.json")
+    venue = open_venue(config, clock)
+    holder: list[EmergencyWorker] = []
+    signals = StopSignals(lambda: holder[0].wake() if holder else None)
+    worker = EmergencyWorker(
+        config,
+        account,
+        venue,
+        EmergencyKeys(store, account, clock),
+        memory,
+        TraderProcess(store, account, config.run_dir),
+        Heartbeat("emergency", store, clock),
+        signals,
+        clock,
+        logger,
+    )
+    holder.append(worker)
+    signals.install()
+    write_pid(config, account)
+    watcher = KeyWatcher(url, [keys.trading_settings, keys.risk_settings], worker.wake)
+    watcher.start()
+    try:
+        worker.run()
+    finally:
+        watcher.close()
+        venue.close()
+        memory.close()
+    return ExitCode.OK
+
+
+def run_heartbeat(config: Config, _account: str) -> ExitCode:
+    """The heartbeat worker's process."""
+    from worker.heartbeat.checks import Checker, probes_of
+    from worker.heartbeat.worker import CHECK_INTERVAL_SECONDS, HeartbeatWorker
+
+    clock = SystemClock()
+    store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
+    logger = configure_logging("heartbeat", config.log_level, config.log_format, config.log_dir)
+    signals = StopSignals()
+    signals.install()
+    checker = Checker(probes_of(config), clock, CHECK_INTERVAL_SECONDS)
+    HeartbeatWorker(store, checker, Heartbeat("heartbeat", store, clock), signals, clock, logger).run()
+    return ExitCode.OK
+
+
+def run_exchange(config: Config, _account: str) -> ExitCode:
+    """The simulated venue's process. Raises ConfigError where its port is taken or the venue is a real one."""
+    from worker.core.matching import EngineOptions, MatchingEngine
+    from worker.venues.simulated.ledger import Ledger
+    from worker.venues.simulated.market import SeededMarket
+    from worker.venues.simulated.server import Exchange, serve
+    from worker.venues.simulated.token import venue_token
+
+    if config.venue != "simulated":
+        raise ConfigError(f"the exchange worker is for VENUE=simulated only, and VENUE is {config.venue}")
+    logger = configure_logging("exchange", config.log_level, config.log_format, config.log_dir)
+    clock = SystemClock()
+    store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
+    signals = StopSignals()
+    signals.install()
+    market = SeededMarket(config.sim_seed, [*config.active_tickers, *DEFAULT_TICKERS])
+    ledger = Ledger(config.sixbot_home / "exchange.db")
+    engine = MatchingEngine(
+        ledger.load(STARTING_CASH),
+        market.instrument,
+        EngineOptions(latency=EXCHANGE_LATENCY),
+        random.SystemRandom().random,
+    )
+    exchange = Exchange(market, engine, ledger, clock, venue_token(config), admin=config.sim_admin)
+    heartbeat = Heartbeat("exchange", store, clock)
+
+    def stopping() -> bool:
+        heartbeat.beat()
+        return signals.stopping.is_set()
+
+    try:
+        asyncio.run(serve(exchange, config.sim_venue_url, lambda: logger.info("listening"), stopping))
+    except OSError as error:
+        raise ConfigError(f"SIM_VENUE_URL: {config.sim_venue_url} cannot be listened on: {error}") from error
+    finally:
+        ledger.close()
+    heartbeat.farewell()
+    return ExitCode.OK
+
+
+def run_web(config: Config, _account: str) -> ExitCode:
+    """gunicorn in this very process; it never returns where it could be started."""
+    config.log_dir.mkdir(parents=True, exist_ok=True)
+    log = str(config.log_dir / "web.log")
+    arguments = ["--worker-class", "gthread", "--workers", "1", "--threads", "8", "--bind", config.web_bind]
+    arguments += ["--error-logfile", log, "--no-control-socket", "--graceful-timeout", "5", "web.wsgi:app_from_env()"]
+    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *arguments])  # noqa: S606 - our own program
+    return ExitCode.FAILURE
+
+
+WORKERS: dict[str, Callable[[Config, str], ExitCode]] = {
+    "trading": run_trading,
+    "emergency": run_emergency,
+    "heartbeat": run_heartbeat,
+    "exchange": run_exchange,
+    "web": run_web,
+}
 
 
 def run_worker(name: str, config: Config, account: str = "default") -> ExitCode:

@@ -1,10 +1,13 @@
-"""``sixbot``: the commands."""
+"""``sixbot``: the commands, put together."""
 
 from __future__ import annotations
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=True, help="An automated trader that any Redis key can stop.")
+from worker.cli.worker import worker
+
+app = typer.Typer(no_args_is_help=True, help="An automated trader that anything able to write a Redis key can stop.")
+app.command("worker")(worker)
 
 
 @app.callback()

@@ -1,0 +1,152 @@
+"""Everything the emergency worker writes to Redis, each write bounded and none of them in the way of a cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from shared.clock import Clock, rfc3339
+from shared.documents import RiskSettings, TradingSettings, dump_json, parse_json, version_of
+from shared.errors import DocumentError, StoreError, StoreRefused
+from shared.keys import ARMED_TTL_SECONDS
+from shared.status import merge_status
+from shared.store import Store, judge, translated_errors
+
+# KEYS 1 trading_armed, 2 trading_epoch. ARGV 1 the least epoch that may come of it.
+_FENCE = """
+redis.call('DEL', KEYS[1])
+local now = redis.pcall('GET', KEYS[2])
+local value = 0
+if type(now) == 'string' then value = tonumber(now) or 0 end
+if value ~= value or value < 0 or value >= 9007199254740991 then value = 0 end
+local least = tonumber(ARGV[1])
+value = math.max(value + 1, least)
+redis.call('SET', KEYS[2], string.format('%.0f', value))
+return string.format('%.0f', value)
+"""
+
+
+class EmergencyKeys:
+    """One account's emergency keys."""
+
+    def __init__(self, store: Store, account: str, clock: Clock) -> None:
+        self.store, self._account, self._clock = store, account, clock
+        self._fence = store.client.register_script(_FENCE)
+
+    def epoch(self) -> int | None:
+        """``trading_epoch``; None where it is missing or mangled. Raises StoreUnreachable."""
+        try:
+            raw = self.store.read_raw(self.store.keys.trading_epoch)
+            return None if raw is None else int(raw)
+        except (ValueError, StoreRefused):
+            return None
+
+    def raise_epoch(self, least: int) -> int:
+        """Disarm and raise the epoch above all that was and to at least ``least``. Raises StoreError."""
+        keys = self.store.keys
+        with translated_errors():
+            self.store.client.delete(keys.trading_armed)  # allowed even on a full server
+            return int(self._fence(keys=[keys.trading_armed, keys.trading_epoch], args=[least]))
+
+    def arm(self, epoch: int) -> None:
+        """Allow this epoch for three seconds. Raises StoreError."""
+        with translated_errors():
+            self.store.client.set(self.store.keys.trading_armed, str(epoch), ex=ARMED_TTL_SECONDS)
+
+    def disarm(self) -> None:
+        """Raises StoreError."""
+        with translated_errors():
+            self.store.client.delete(self.store.keys.trading_armed)
+
+    def status(self, fields: Mapping[str, Any], epoch: int) -> None:
+        """``active``, ``state``, ``stop_reason``. Raises StoreError."""
+        merge_status(self.store, self._account, fields, epoch)
+
+    def report(self, document: Mapping[str, Any]) -> None:
+        """``stop_report``. Raises StoreError."""
+        self.store.put_json(self.store.keys.stop_report, document)
+
+    def show_latch(self, latch: Mapping[str, Any] | None) -> None:
+        """``stop_latch`` as it is on disk. Raises StoreError."""
+        if latch is None:
+            with translated_errors():
+                self.store.client.delete(self.store.keys.stop_latch)
+        else:
+            self.store.put_json(self.store.keys.stop_latch, latch)
+
+    def set_stop_flag(self) -> None:
+        """``emergency_stop_active`` true in ``risk_settings``, where that is readable; all else stays as it stands."""
+        key = self.store.keys.risk_settings
+        for _ in range(10):
+            raw = self.store.read_raw(key)
+            try:
+                found = parse_json(raw) if raw is not None else {}
+            except DocumentError:
+                return
+            if judge(raw, RiskSettings, RiskSettings()).error is not None or not isinstance(found, dict):
+                return
+            if found.get("emergency_stop_active") is True:
+                return
+            if self.store.write_document(key, raw, dump_json({**found, "emergency_stop_active": True})):
+                return
+
+    def write_default_settings(self) -> None:
+        """A missing ``trading_settings`` at start-up is the one case that writes a default: OFF. Raises StoreError."""
+        default = TradingSettings().plain() | {"last_updated": rfc3339(self._clock.now())}
+        self.store.write_document(self.store.keys.trading_settings, None, dump_json(default))
+
+    def trader_heartbeat(self, host: str) -> Mapping[str, Any] | None:
+        """The trader's heartbeat on this host; None where there is none."""
+        found = self.store.get_json(self.store.keys.heartbeat("trading", host))
+        return found if isinstance(found, dict) else None
+
+    def has_open_orders(self) -> bool:
+        """Whether the book has any order that is not final. Raises StoreError."""
+        with translated_errors():
+            return self.store.client.scard(self.store.keys.orders_open) > 0
+
+    def effect_of(self, client_order_id: str) -> str | None:
+        """What the book says of an order; None where it or Redis has no answer."""
+        try:
+            with translated_errors():
+                raw = self.store.client.hget(self.store.keys.order(client_order_id), "effect")
+            return None if raw is None else cast("bytes", raw).decode()
+        except (StoreError, UnicodeDecodeError):
+            return None
+
+
+class ExternalAudit:
+    """Notes changes of the two documents that no frontend noted: made by ``redis-cli``, shown as ``external``."""
+
+    def __init__(self, keys: EmergencyKeys, clock: Clock) -> None:
+        self._keys, self._clock = keys, clock
+        self._seen: dict[str, bytes | None] = {}
+
+    def look(self, documents: Mapping[str, bytes | None]) -> None:
+        """Compare with the last look; the first look only remembers. Raises StoreError."""
+        for key, raw in documents.items():
+            if key in self._seen and self._seen[key] != raw and not self._noted(key, version_of(raw)):
+                old = self._seen[key]
+                self._keys.store.add_event(
+                    self._keys.store.keys.audit,
+                    {
+                        "time": rfc3339(self._clock.now()),
+                        "who": "external",
+                        "from": "external",
+                        "key": key,
+                        "version": version_of(raw),
+                        "old": _shown(old),
+                        "new": _shown(raw),
+                    },
+                )
+            self._seen[key] = raw
+
+    def _noted(self, key: str, version: str) -> bool:
+        store = self._keys.store
+        with translated_errors():
+            rows = cast("list[tuple[bytes, dict[bytes, bytes]]]", store.client.xrevrange(store.keys.audit, count=20))
+        return any(f.get(b"key") == key.encode() and f.get(b"version") == version.encode() for _, f in rows)
+
+
+def _shown(raw: bytes | None) -> str:
+    return "" if raw is None else raw[:2000].decode(errors="replace")

@@ -1,0 +1,84 @@
+"""What the emergency worker knows without Redis: a small file, preallocated and overwritten in place.
+
+The latch, the highest epoch ever given, the last good policies and switches, and whether trading was on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+SIZE = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One account's memory. ``latch`` is None, or ``reason, source, detail, at, stop_id, versions``."""
+
+    highest_epoch: int = 0
+    latch: Mapping[str, Any] | None = None
+    active: bool = False
+    proven: bool = True
+    reason: str = ""
+    resumed_at: str = ""
+    on_stop: str = "cancel_all"
+    on_stop_automatic: str = "cancel_entries"
+    emergency_stop_active: bool = False
+    reduce_only: bool = False
+    account: str = "default"
+    venue: str = ""
+
+
+class MemoryFile:
+    """``run/emergency-{account}.json``. A write that fails leaves ``trusted`` false, which forbids arming."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.trusted = True
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if os.fstat(self._fd).st_size < SIZE:
+            held = os.pread(self._fd, SIZE, 0)
+            os.pwrite(self._fd, held.ljust(SIZE, b" "), 0)
+            os.fsync(self._fd)
+        self.memory = self._read()
+
+    def _read(self) -> Memory:
+        raw = os.pread(self._fd, SIZE, 0).strip(b" \0")
+        if not raw:
+            return Memory()
+        try:
+            found = json.loads(raw)
+            return Memory(**{k: v for k, v in found.items() if k in Memory.__dataclass_fields__})
+        except (ValueError, TypeError, AttributeError):
+            # A mangled memory cannot say that nothing was latched, so something is.
+            latch = {
+                "reason": "emergency_stop",
+                "source": "disk",
+                "detail": f"{self._path} is unreadable",
+                "versions": {},
+            }
+            return Memory(latch=latch)
+
+    def change(self, **fields: Any) -> None:
+        """Remember, at once in memory and then on disk."""
+        changed = replace(self.memory, **fields)
+        if changed == self.memory and self.trusted:
+            return
+        self.memory = changed
+        try:
+            raw = json.dumps(asdict(changed)).encode()
+            if len(raw) > SIZE:
+                raise OSError(f"memory of {len(raw)} bytes")
+            os.pwrite(self._fd, raw.ljust(SIZE, b" "), 0)
+            os.fdatasync(self._fd)
+            self.trusted = True
+        except OSError:
+            self.trusted = False
+
+    def close(self) -> None:
+        os.close(self._fd)

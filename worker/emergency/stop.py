@@ -1,0 +1,308 @@
+"""One stop: fence, cancel at the venue, prove that it is empty, report. Runs in a thread of its own and never gives up.
+
+The fence and the first cancel leave at the same time, so that a Redis that hangs does not delay the venue nor the
+other way round; the proof waits for both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from shared.clock import Clock, rfc3339
+from shared.errors import OrderNotFound, VenueError, VenueUnavailable
+from worker.core import ids
+from worker.core.orders import FINAL
+from worker.core.types import Effect, VenueOrder
+from worker.emergency.switch import Cause
+from worker.emergency.trader import TraderProcess
+from worker.venues.base import CancelOutcome, CancelResult, Venue
+
+ACKNOWLEDGE_SECONDS = 1.0
+IN_FLIGHT_SECONDS = 3.25
+AFTER_KILL_SECONDS = 1.0
+BETWEEN_EMPTY_SECONDS = 0.1
+NOT_PROVEN_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 5.0
+POLL_SECONDS = 0.02
+CLOCK_TOLERANCE = timedelta(seconds=2)
+_LISTED = 100
+
+FLATTEN_PREFIX = "f-"
+
+
+@dataclass(slots=True)
+class StopState:
+    """What is known of a stop so far; the report is made of it."""
+
+    stop_id: str
+    cause: Cause
+    policy: str
+    requested_at: datetime
+    state: str = "STOPPING"
+    first_cancel_ms: float | None = None
+    found: set[str] = field(default_factory=set)
+    canceled: set[str] = field(default_factory=set)
+    unconfirmed: int = 0
+    unread: str = ""
+    unknown: frozenset[str] = frozenset()
+    foreign_after_stop: set[str] = field(default_factory=set)
+    left_alone: set[str] = field(default_factory=set)
+    positions_open: int | None = None
+    positions_unprotected: list[str] = field(default_factory=list)
+    trader: str = ""
+    fenced: bool = False
+    flatten: str = ""
+    errors: list[str] = field(default_factory=list)
+    finished_at: datetime | None = None
+
+    def note(self, error: str) -> None:
+        """Keep an error for the report, bounded and without repeats."""
+        if error not in self.errors and len(self.errors) < 20:
+            self.errors.append(error)
+
+    def document(self, account: str, venue: str) -> dict[str, Any]:
+        """``stop_report``."""
+        own = {
+            "venue": venue,
+            "state": self.state,
+            "first_cancel_ms": None if self.first_cancel_ms is None else round(self.first_cancel_ms, 3),
+            "orders_found": len(self.found),
+            "orders_canceled": len(self.canceled),
+            "orders_unconfirmed": self.unconfirmed,
+            "positions_open": self.positions_open,
+            "canceled": sorted(self.canceled)[:_LISTED],
+            "unread": self.unread or None,
+            "unknown": sorted(self.unknown)[:_LISTED],
+            "foreign_after_stop": sorted(self.foreign_after_stop)[:_LISTED],
+            "left_alone": sorted(self.left_alone)[:_LISTED],
+            "positions_unprotected": self.positions_unprotected,
+            "trader": self.trader,
+            "fenced": self.fenced,
+            "flatten": self.flatten or None,
+            "errors": self.errors,
+        }
+        return {
+            "stop_id": self.stop_id,
+            "reason": self.cause.reason,
+            "source": self.cause.source,
+            "detail": self.cause.detail,
+            "policy": self.policy,
+            "requested_at": rfc3339(self.requested_at),
+            "first_cancel_ms": own["first_cancel_ms"],
+            "orders_found": own["orders_found"],
+            "orders_canceled": own["orders_canceled"],
+            "orders_unconfirmed": own["orders_unconfirmed"],
+            "positions_open": self.positions_open,
+            "state": self.state,
+            "finished_at": None if self.finished_at is None else rfc3339(self.finished_at),
+            "accounts": {account: own},
+        }
+
+
+class StopRun:
+    """Carries one stop out. ``fence`` raises the epoch and returns it, or None where Redis does not answer."""
+
+    def __init__(
+        self,
+        state: StopState,
+        venue: Venue,
+        trader: TraderProcess,
+        pool: ThreadPoolExecutor,
+        clock: Clock,
+        fence: Callable[[], int | None],
+        publish: Callable[[StopState], None],
+        effect_in_book: Callable[[str], str | None],
+        flatten: Callable[[StopState, threading.Event], None],
+        noticed: float,
+    ) -> None:
+        self.state, self._venue, self._trader, self._pool = state, venue, trader, pool
+        self._clock, self._fence, self._publish = clock, fence, publish
+        self._effect_in_book, self._flatten, self._noticed = effect_in_book, flatten, noticed
+        self._abandoned = threading.Event()
+        self._pause = POLL_SECONDS
+        self._killed_at: float | None = None
+        self._epoch: int | None = None
+        self._thread = threading.Thread(target=self._run, name=f"stop-{state.stop_id}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def finished(self) -> bool:
+        return self.state.state == "STOPPED"
+
+    def abandon(self) -> None:
+        """The process ends, or trading was resumed: no more calls."""
+        self._abandoned.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    # -- the run --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        fencing = self._pool.submit(self._fence)
+        self._first_cancel()
+        self._epoch = fencing.result()
+        self.state.fenced = self._epoch is not None
+        self._publish(self.state)
+        while not self._abandoned.is_set():
+            if self._prove():
+                self._done()
+                return
+            self._give_up_hope()
+            self._publish(self.state)
+            self._abandoned.wait(self._pause)
+
+    def _first_cancel(self) -> None:
+        self.state.first_cancel_ms = (self._clock.monotonic() - self._noticed) * 1000
+        if self.state.policy == "cancel_entries" or not self._venue.capabilities.cancel_all:
+            return
+        try:
+            self._take(self._venue.cancel_all())
+        except VenueError as error:
+            self.state.note(f"cancel_all: {error}")
+
+    def _take(self, results: list[CancelResult]) -> None:
+        for result in results:
+            self.state.found.add(result.venue_order_id)
+            if result.outcome is CancelOutcome.REQUESTED:
+                self.state.canceled.add(result.venue_order_id)
+            elif result.outcome is CancelOutcome.UNCONFIRMED:
+                self.state.note(f"cancel {result.venue_order_id}: {result.message}")
+
+    def _prove(self) -> bool:
+        """Cancel and list until two empty lists stand after the in-flight window. False: not yet."""
+        first = self._cancel_what_is_left()
+        if first is None or first:
+            return False
+        if not self._window_is_over():
+            return False
+        empty = 0
+        while empty < 2 and not self._abandoned.is_set():
+            left = self._cancel_what_is_left()
+            if left is None or left:
+                return False
+            empty += 1
+            if empty < 2:
+                self._abandoned.wait(BETWEEN_EMPTY_SECONDS)
+        return empty == 2
+
+    def _cancel_what_is_left(self) -> int | None:
+        """One list call and a cancel for each order found; the number found, None where the venue was not read."""
+        try:
+            orders = self._venue.open_orders()
+        except VenueError as error:
+            self.state.unread = str(error)
+            self.state.note(f"open_orders: {error}")
+            return None
+        self.state.unread = ""
+        targets = [o.venue_order_id for o in orders if self._concerns(o)]
+        self.state.unconfirmed = len(targets)
+        if targets:
+            self.state.found.update(targets)
+            self._publish(self.state)
+            asked = [self._pool.submit(self._venue.cancel, name) for name in targets]
+            wait(asked)
+            self._take([a.result() for a in asked])
+            self._pause = POLL_SECONDS
+        return len(targets)
+
+    def _concerns(self, order: VenueOrder) -> bool:
+        """Whether this stop cancels the order; foreign ones from after the stop are the owner's own hand."""
+        if (order.client_order_id or "").startswith(FLATTEN_PREFIX):
+            return False
+        ours = ids.is_ours(order.client_order_id)
+        if self.state.policy == "cancel_entries":
+            effect = self._effect_in_book(order.client_order_id or order.venue_order_id) or ids.effect_of(
+                order.client_order_id
+            )
+            if not ours or effect != Effect.ENTRY:
+                self.state.left_alone.add(order.venue_order_id)
+                return False
+            return True
+        if ours or order.created_at is None or order.created_at <= self.state.requested_at:
+            return True
+        self.state.foreign_after_stop.add(order.venue_order_id)
+        return False
+
+    # -- what may still arrive ------------------------------------------------------------------------------------
+
+    def _window_is_over(self) -> bool:
+        """Whether no order from before the fence can still appear at the venue."""
+        since = self._clock.monotonic() - self._noticed
+        if self._epoch is None:
+            self.state.trader = "not asked, Redis is away"
+            return since >= IN_FLIGHT_SECONDS
+        if self._killed_at is not None:
+            return self._clock.monotonic() - self._killed_at >= AFTER_KILL_SECONDS and self._resolved()
+        if not self._trader.runs():
+            self.state.trader = self.state.trader or "none runs"
+            return since >= AFTER_KILL_SECONDS and self._resolved()
+        ack = self._trader.acknowledgement()
+        if ack is not None and ack.epoch >= self._epoch:
+            self.state.trader = "acknowledged"
+            return not ack.in_flight or (since >= IN_FLIGHT_SECONDS and self._resolved())
+        if since >= ACKNOWLEDGE_SECONDS:
+            self.state.trader = self._trader.kill()
+            self._killed_at = self._clock.monotonic()
+        return False
+
+    def _resolved(self) -> bool:
+        """Ask the venue for every id that the trader listed as in flight."""
+        ack = self._trader.acknowledgement()
+        unknown = set()
+        for name in ack.in_flight if ack is not None else ():
+            try:
+                if self._venue.order_by_client_id(name).state not in FINAL:
+                    unknown.add(name)
+            except (OrderNotFound, VenueUnavailable):
+                unknown.add(name)
+        self.state.unknown = frozenset(unknown)
+        return not unknown
+
+    def _give_up_hope(self) -> None:
+        since = self._clock.monotonic() - self._noticed
+        if since >= NOT_PROVEN_SECONDS and not self.state.unconfirmed:
+            self.state.state = "NOT_PROVEN"
+        if self.state.unread or since > IN_FLIGHT_SECONDS:
+            self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+
+    def _done(self) -> None:
+        try:
+            positions = self._venue.positions()
+            self.state.positions_open = len(positions)
+            self.state.positions_unprotected = sorted(p.ticker for p in positions)
+        except VenueError as error:
+            self.state.note(f"positions: {error}")
+        self.state.unconfirmed, self.state.unknown = 0, frozenset()
+        self.state.state, self.state.finished_at = "STOPPED", self._clock.now()
+        if self.state.policy == "flatten":
+            self.state.flatten = "CLOSING"
+        self._publish(self.state)
+        if self.state.policy == "flatten":
+            self._flatten(self.state, self._abandoned)
+            self._publish(self.state)
+
+
+class Sentry:
+    """After STOPPED and while OFF: an order of ours that appears reopens the stop."""
+
+    PERIOD_SECONDS = 5.0
+
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+
+    def sees_ours(self, policy: str) -> bool:
+        """Whether an order of ours that the policy cancels works at the venue; False where it cannot be read."""
+        try:
+            orders = self._venue.open_orders()
+        except VenueError:
+            return False
+        if policy == "cancel_entries":
+            return any(ids.effect_of(o.client_order_id) is Effect.ENTRY for o in orders)
+        return any(ids.is_ours(o.client_order_id) for o in orders)

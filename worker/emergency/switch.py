@@ -1,0 +1,93 @@
+"""May trading be on? Pure: from what was read to the one cause that forbids it, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.documents import Reading, RiskSettings, TradingSettings, parse_json
+from shared.errors import DocumentError
+
+HALTS = frozenset({"risk_limit", "reconcile_mismatch", "stale_data"})
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why trading stops: ``reason`` is the word in ``trading_status``, ``source`` the channel it came through.
+
+    A latching cause is lifted by a frontend only; an automatic one uses ``on_stop_automatic``.
+    """
+
+    reason: str
+    source: str
+    detail: str = ""
+    latching: bool = False
+    automatic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one look found. The readings are None while Redis does not answer."""
+
+    settings: Reading[TradingSettings] | None
+    risk: Reading[RiskSettings] | None
+    stop_file: bool
+    signalled: bool
+    redis_lost: str = ""
+    old_redis: str = ""
+    silent: str = ""
+    halt: Mapping[str, Any] | None = None
+
+
+def find_cause(view: View, *, was_active: bool) -> Cause | None:
+    """The first thing that forbids trading, a person's word before a machine's; None where all allows it.
+
+    With Redis away for less than the limit nothing is judged: no cause, and nobody arms either.
+    """
+    if view.signalled:
+        return Cause("emergency_stop", "signal", "SIGUSR1", latching=True)
+    if view.stop_file:
+        return Cause("emergency_stop", "stop_file", "STOP_FILE exists", latching=True)
+    if view.redis_lost:
+        return Cause("redis_lost", "redis", view.redis_lost, latching=True, automatic=True)
+    if view.settings is None or view.risk is None:
+        return None
+    return _by_documents(view.settings, view.risk, was_active=was_active) or _by_machine(view)
+
+
+def _by_documents(settings: Reading[TradingSettings], risk: Reading[RiskSettings], *, was_active: bool) -> Cause | None:
+    if risk.error is None and risk.value.emergency_stop_active:
+        return Cause("emergency_stop", "risk_settings", "emergency_stop_active is true", latching=True)
+    if settings.error is not None:
+        return Cause("invalid_settings", "trading_settings", f"trading_settings: {settings.error}")
+    if risk.error is not None:
+        return Cause("invalid_settings", "risk_settings", f"risk_settings: {risk.error}")
+    if not settings.value.enabled:
+        reason = "emergency_stop" if was_active else "disabled_by_user"
+        return Cause(reason, "trading_settings", "enabled is not true")
+    return None
+
+
+def _by_machine(view: View) -> Cause | None:
+    if view.old_redis:
+        return Cause("redis_lost", "redis", view.old_redis, latching=True, automatic=True)
+    if view.silent:
+        return Cause("worker_silent", "trader", view.silent, latching=True, automatic=True)
+    if view.halt is not None:
+        reason = str(view.halt.get("reason"))
+        detail = str(view.halt.get("detail", ""))
+        latching = reason != "stale_data"
+        return Cause(reason if reason in HALTS else "risk_limit", "trader", detail, latching=latching, automatic=True)
+    return None
+
+
+def explicitly_lifted(settings: Reading[TradingSettings], risk: Reading[RiskSettings]) -> bool:
+    """Whether both documents say so in so many words: enabled true, emergency_stop_active literally false."""
+    if settings.error is not None or risk.error is not None or risk.raw is None or not settings.value.enabled:
+        return False
+    try:
+        found = parse_json(risk.raw)
+    except DocumentError:
+        return False
+    return isinstance(found, dict) and found.get("emergency_stop_active") is False

@@ -1,0 +1,101 @@
+"""Health checks: each real, each bounded, each in a thread of its own so that none delays the heartbeat."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import urllib3
+
+from shared.clock import Clock, rfc3339
+from shared.config import Config
+
+CHECK_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One component: ``ok``, ``failed``, ``checking`` or ``not_configured``."""
+
+    state: str
+    latency_ms: float | None = None
+    checked_at: str | None = None
+    problem: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.state == "ok"
+
+    def document(self) -> dict[str, object]:
+        shown = {"state": self.state, "latency_ms": self.latency_ms, "checked_at": self.checked_at}
+        return {name: value for name, value in {**shown, "problem": self.problem}.items() if value is not None}
+
+
+Probe = Callable[[], None]
+
+
+class Checker:
+    """Runs probes in the background and keeps their last answers; an answer older than two intervals is none."""
+
+    def __init__(self, probes: Mapping[str, Probe], clock: Clock, interval_seconds: float) -> None:
+        self._probes, self._clock, self._interval = probes, clock, interval_seconds
+        self._answers: dict[str, tuple[float, Health]] = {}
+        self._running: dict[str, threading.Thread] = {}
+
+    def start_due(self) -> None:
+        """Start every probe that is due and not running."""
+        now = self._clock.monotonic()
+        for name, probe in self._probes.items():
+            last = self._answers.get(name)
+            thread = self._running.get(name)
+            if (thread is not None and thread.is_alive()) or (last is not None and now - last[0] < self._interval):
+                continue
+            thread = threading.Thread(target=self._run, args=(name, probe), name=f"check-{name}", daemon=True)
+            self._running[name] = thread
+            thread.start()
+
+    def _run(self, name: str, probe: Probe) -> None:
+        began = self._clock.monotonic()
+        at = rfc3339(self._clock.now())
+        try:
+            probe()
+        except Exception as error:  # a probe fails in its library's own ways, and all of them mean: not ok
+            health = Health("failed", None, at, f"{type(error).__name__}: {error}"[:200])
+        else:
+            health = Health("ok", round((self._clock.monotonic() - began) * 1000, 1), at)
+        self._answers[name] = (self._clock.monotonic(), health)
+
+    def health(self, name: str) -> Health:
+        if name not in self._probes:
+            return Health("not_configured")
+        found = self._answers.get(name)
+        if found is None or self._clock.monotonic() - found[0] > 2 * self._interval + CHECK_SECONDS:
+            return Health("checking")
+        return found[1]
+
+
+def reach(url: str) -> Probe:
+    """A probe that any HTTP answer satisfies: reachability, without credentials and without touching an account."""
+
+    def probe() -> None:
+        urllib3.request(
+            "GET",
+            url,
+            timeout=urllib3.Timeout(total=CHECK_SECONDS),
+            retries=False,
+            redirect=False,
+            preload_content=False,
+        ).close()
+
+    return probe
+
+
+def probes_of(config: Config) -> dict[str, Probe]:
+    """What is configured."""
+    if config.venue == "simulated":
+        return {"venue": reach(f"{config.sim_venue_url}/clock")}
+    paper, live = "https://paper-api.alpaca.markets", "https://api.alpaca.markets"
+    url = config.alpaca_trading_url or (paper if config.alpaca_paper else live)
+    probe = reach(f"{url}/v2/clock")
+    return {"alpaca": probe, "venue": probe}

@@ -1,0 +1,1 @@
+"""Where predicted changes come from: a LightGBM model over bars, or the ``predictions`` document."""
