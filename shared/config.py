@@ -57,6 +57,7 @@ class Config(BaseSettings):
     alpaca_trading_url: str | None = None
     alpaca_data_url: str | None = None
     alpaca_stream_url: str | None = None
+    alpaca_data_feed: Literal["iex", "sip"] = "iex"
 
     web_bind: str = "127.0.0.1:5050"
     secret_key: SecretStr | None = None

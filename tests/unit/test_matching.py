@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -136,7 +137,7 @@ def test_market_when_asked_again_or_in_pieces_gives_the_same_bars() -> None:
     assert other.bars("AAPL", 1, whole[100].start + timedelta(minutes=1)) == [whole[100]]
     assert SeededMarket(7, ["AAPL"]).bars("AAPL", 600, until) != whole
     assert all(b.low <= min(b.open, b.close) <= max(b.open, b.close) <= b.high for b in whole)
-    assert all(a.close == b.open for a, b in zip(whole, whole[1:], strict=False))
+    assert all(a.close == b.open for a, b in itertools.pairwise(whole))
 
 
 def test_last_price_when_inside_a_minute_is_inside_its_bar_and_ends_at_its_close() -> None:

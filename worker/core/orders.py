@@ -174,15 +174,24 @@ def reservation(order: Order) -> int:
 
 
 def _totals(order: Order, told: VenueOrder, executions: Iterable[Execution]) -> tuple[Decimal, Decimal, Decimal]:
+    """Quantity, notional and fees. Pushed executions and those read by REST may be the same under other ids, so that
+    either set is believed alone, and both together only where they add up to what the venue says."""
     known = list(executions)
-    quantity = sum((e.qty for e in known), Decimal(0))
-    fees = max(sum((e.fee for e in known), Decimal(0)), order.fees)
+    pushed, derived = [e for e in known if not e.derived], [e for e in known if e.derived]
     cumulative = max(told.filled_qty, order.filled_qty)
-    if quantity >= cumulative:
-        return quantity, sum((e.qty * e.price for e in known), Decimal(0)), fees
+    best = derived if _quantity(pushed) < _quantity(derived) else pushed
+    if _quantity(best) < cumulative and _quantity(known) == cumulative:
+        best = known
+    fees = max(sum((e.fee for e in best), Decimal(0)), order.fees)
+    if _quantity(best) >= cumulative:
+        return _quantity(best), sum((e.qty * e.price for e in best), Decimal(0)), fees
     if told.filled_qty >= order.filled_qty and told.avg_fill_price is not None and told.filled_qty:
         return told.filled_qty, told.filled_qty * told.avg_fill_price, fees
     return order.filled_qty, order.filled_notional, fees
+
+
+def _quantity(executions: Iterable[Execution]) -> Decimal:
+    return sum((e.qty for e in executions), Decimal(0))
 
 
 def _state(order: Order, told: OrderState, filled: Decimal) -> OrderState:

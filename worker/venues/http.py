@@ -1,7 +1,7 @@
 """HTTP to a venue: what is sent is sent once, and not before a guard has let it go.
 
 ``guarded`` runs a SendGuard as the last statement before the first byte of the request is written, in the thread that
-writes it and after the connection stands. No retry, no redirect, 3 s for connecting and for reading.
+writes it and after the connection stands. No retry, no redirect, 3 s for connecting and reading together.
 """
 
 from __future__ import annotations
@@ -79,13 +79,18 @@ class GuardedTLSPool(HTTPSConnectionPool):
 POOL_CLASSES = {"http": GuardedPool, "https": GuardedTLSPool}
 
 
+def call_timeout() -> urllib3.Timeout:
+    """Connecting and waiting for the answer together."""
+    return urllib3.Timeout(total=CALL_TIMEOUT_SECONDS)
+
+
 def pool_manager(connections: int) -> urllib3.PoolManager:
     """A thread-safe manager of kept-alive connections with our rules."""
     manager = urllib3.PoolManager(
         num_pools=4,
         maxsize=connections,
         retries=False,
-        timeout=urllib3.Timeout(connect=CALL_TIMEOUT_SECONDS, read=CALL_TIMEOUT_SECONDS),
+        timeout=call_timeout(),
         socket_options=_SOCKET_OPTIONS,
     )
     manager.pool_classes_by_scheme = POOL_CLASSES

@@ -1,0 +1,482 @@
+"""An Alpaca on loopback: the trading and data API and the ``trade_updates`` websocket over a ledger of its own.
+
+The ledger is the oracle: ``posts`` counts every POST that arrived by client order id, ``cancels`` every cancel with
+its time, ``fills`` every execution. ``lie(route, *answers)`` scripts what the next requests of a route are told; the
+lie is in the answer only, so an accepted order is in the ledger even where its sender is told otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from tests.support import free_port
+
+KEY, SECRET = "test-key", "test-secret"
+OPEN = {"new", "accepted", "partially_filled", "pending_new", "held", "pending_cancel"}
+
+
+def iso(moment: datetime) -> str:
+    """Nine digits, as the real API sends them."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "123Z"
+
+
+class AlpacaServer:
+    """One account. All methods may be called from the test's thread."""
+
+    def __init__(self, *, tickers: tuple[str, ...] = ("AAPL", "MSFT", "SPY", "BTC/USD"), cash: str = "100000") -> None:
+        port = free_port()
+        self.trading_url = self.data_url = f"http://127.0.0.1:{port}"
+        self.stream_url = f"ws://127.0.0.1:{port}/stream"
+        self._port, self.tickers = port, tickers
+        self.cash = Decimal(cash)
+        self.orders: dict[str, dict[str, Any]] = {}
+        self.posts: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
+        self.cancels: list[tuple[float, str]] = []
+        self.fills: list[dict[str, Any]] = []
+        self.held: dict[str, tuple[Decimal, Decimal]] = {}
+        self.prices: dict[str, tuple[Decimal, datetime | None]] = {}
+        self.bars: dict[str, list[dict[str, Any]]] = {}
+        self.is_open = True
+        self.page_size = 500
+        self.fill_market_orders = True
+        self.hidden: set[str] = set()
+        self._lies: dict[str, deque[Any]] = {}
+        self._sockets: set[web.WebSocketResponse] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
+
+    # -- the test's hand ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._ready.wait(30)
+
+    def stop(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+
+    def set_price(self, ticker: str, price: Decimal | str, at: datetime | None = None) -> None:
+        """A trade: market orders fill at it, limits that it crosses fill at theirs. ``at`` None is always now."""
+        self._do(self._trade(ticker, Decimal(price), at))
+
+    def lie(self, route: str, *answers: Any) -> None:
+        """Script ``METHOD /path`` (``POST /v2/orders``): a status, a body, ``reset``, ``slow``, ``(status, body)``."""
+        self._lies.setdefault(route, deque()).extend(answers)
+
+    def fill(self, client_order_id: str, qty: str, price: str) -> None:
+        """Fill a part of a resting order."""
+        self._do(self._fill(self._by_client_id(client_order_id), Decimal(qty), Decimal(price)))
+
+    def foreign_order(self, ticker: str = "AAPL", limit: str = "1.00") -> dict[str, Any]:
+        """An order that the owner placed by hand."""
+        body = {
+            "symbol": ticker,
+            "qty": "1",
+            "side": "buy",
+            "type": "limit",
+            "time_in_force": "day",
+            "limit_price": limit,
+        }
+        order = self._new(body)
+        self.orders[order["id"]] = order
+        return order
+
+    def drop_streams(self) -> None:
+        """Cut every websocket."""
+
+        async def cut() -> None:
+            for socket in list(self._sockets):
+                await socket.close()
+
+        self._do(cut())
+
+    def open_ids(self) -> list[str]:
+        """Venue ids of what works now."""
+        return [o["id"] for o in list(self.orders.values()) if o["status"] in OPEN]
+
+    def _do(self, work: Any) -> None:
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    def _by_client_id(self, name: str) -> dict[str, Any]:
+        return next(o for o in self.orders.values() if o["client_order_id"] == name)
+
+    # -- server ---------------------------------------------------------------------------------------------------
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        app = web.Application(middlewares=[self._middleware])
+        app.add_routes(
+            [
+                web.post("/v2/orders", self._post_order),
+                web.get("/v2/orders", self._list_orders),
+                web.delete("/v2/orders", self._cancel_all),
+                web.get("/v2/orders:by_client_order_id", self._order_by_client_id),
+                web.get("/v2/orders/{id}", self._order_by_id),
+                web.delete("/v2/orders/{id}", self._cancel),
+                web.get("/v2/positions", self._positions),
+                web.get("/v2/account", self._account),
+                web.get("/v2/clock", self._clock),
+                web.get("/v2/assets/{symbol:.*}", self._asset),
+                web.get("/v2/account/activities/FILL", self._activities),
+                web.get("/v2/stocks/trades/latest", self._latest),
+                web.get("/v1beta3/crypto/us/latest/trades", self._latest),
+                web.get("/v2/stocks/bars", self._bars),
+                web.get("/v1beta3/crypto/us/bars", self._bars),
+                web.get("/stream", self._stream),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self._port).start()
+        self._ready.set()
+        await self._stop.wait()
+        for socket in list(self._sockets):
+            await socket.close()
+        await runner.cleanup()
+
+    @web.middleware
+    async def _middleware(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        route = f"{request.method} {request.path}"
+        self.requests[route] += 1
+        if request.path != "/stream" and request.headers.get("APCA-API-KEY-ID") != KEY:
+            return _error(401, 40110000, "request is not authorized")
+        answers = self._lies.get(route)
+        lie = answers.popleft() if answers else None
+        if isinstance(lie, tuple) or (isinstance(lie, int) and lie < 500):
+            status, body = lie if isinstance(lie, tuple) else (lie, "")
+            return web.Response(status=status, text=body, content_type="application/json")
+        answer: web.StreamResponse = await handler(request)
+        if lie is None:
+            return answer
+        return await self._told(request, lie)
+
+    async def _told(self, request: web.Request, lie: Any) -> web.StreamResponse:
+        """The deed is done; this is what its sender hears of it."""
+        if lie == "slow":
+            await asyncio.sleep(4)
+        if lie in {"reset", "slow"}:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
+        if isinstance(lie, int):
+            return web.Response(status=lie, text="<html>upstream</html>", content_type="text/html")
+        return web.Response(text=str(lie), content_type="application/json")
+
+    # -- orders ---------------------------------------------------------------------------------------------------
+
+    def _new(self, body: dict[str, Any]) -> dict[str, Any]:
+        now = iso(datetime.now(UTC))
+        empty = ("filled_at", "expired_at", "canceled_at", "failed_at", "replaced_at", "replaced_by", "replaces")
+        return {
+            "id": str(uuid.uuid4()),
+            "client_order_id": body.get("client_order_id") or str(uuid.uuid4()),
+            "created_at": now,
+            "updated_at": now,
+            "submitted_at": now,
+            **dict.fromkeys(empty),
+            "asset_class": "crypto" if "/" in body["symbol"] else "us_equity",
+            "symbol": body["symbol"],
+            "notional": None,
+            "qty": str(body["qty"]),
+            "filled_qty": "0",
+            "filled_avg_price": None,
+            "order_class": "simple",
+            "order_type": body["type"],
+            "type": body["type"],
+            "side": body["side"],
+            "time_in_force": body["time_in_force"],
+            "limit_price": body.get("limit_price"),
+            "stop_price": None,
+            "status": "accepted",
+            "extended_hours": False,
+            "legs": None,
+        }
+
+    async def _post_order(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        name = body.get("client_order_id", "")
+        self.posts[name] += 1
+        if any(o["client_order_id"] == name for o in self.orders.values()):
+            return _error(422, 40010001, "client_order_id must be unique")
+        if body["symbol"] not in self.tickers:
+            return _error(422, 42210000, f'asset "{body["symbol"]}" not found')
+        price = Decimal(body["limit_price"]) if body.get("limit_price") else self._price(body["symbol"])
+        qty = Decimal(body["qty"])
+        if body["side"] == "buy" and qty * price > self.cash:
+            return _error(403, 40310000, "insufficient buying power", buying_power=str(self.cash))
+        if body["side"] == "sell" and qty > self.held.get(body["symbol"], (Decimal(0), Decimal(0)))[0]:
+            return _error(403, 40310000, "account is not allowed to short")
+        order = self._new(body)
+        self.orders[order["id"]] = order
+        answer = dict(order)
+        order["status"] = "new"
+        await self._push("new", order)
+        asyncio.get_running_loop().call_later(0.005, lambda: asyncio.ensure_future(self._match(order)))
+        return web.json_response(answer)
+
+    async def _match(self, order: dict[str, Any]) -> None:
+        if order["status"] not in OPEN or order["symbol"] not in self.prices:
+            return
+        price = self._price(order["symbol"])
+        if order["type"] == "market":
+            if self.fill_market_orders and self.is_open:
+                await self._fill(order, _rest(order), price)
+            return
+        limit = Decimal(order["limit_price"])
+        if (price <= limit) if order["side"] == "buy" else (price >= limit):
+            await self._fill(order, _rest(order), limit)
+
+    async def _trade(self, ticker: str, price: Decimal, at: datetime | None) -> None:
+        self.prices[ticker] = (price, at)
+        for order in list(self.orders.values()):
+            if order["symbol"] == ticker:
+                await self._match(order)
+
+    async def _fill(self, order: dict[str, Any], qty: Decimal, price: Decimal) -> None:
+        before, paid = Decimal(order["filled_qty"]), Decimal(order["filled_avg_price"] or 0)
+        filled = before + qty
+        order["filled_avg_price"] = str((before * paid + qty * price) / filled)
+        order["filled_qty"] = str(filled)
+        if order["status"] in OPEN:
+            order["status"] = "filled" if filled >= Decimal(order["qty"]) else "partially_filled"
+        sign = 1 if order["side"] == "buy" else -1
+        self.cash -= sign * qty * price
+        held, cost = self.held.get(order["symbol"], (Decimal(0), Decimal(0)))
+        self.held[order["symbol"]] = (held + sign * qty, cost + sign * qty * price)
+        execution, now = str(uuid.uuid4()), datetime.now(UTC)
+        order["updated_at"] = iso(now)
+        self.fills.append(
+            {
+                "id": f"{now:%Y%m%d%H%M%S%f}::{execution}",
+                "activity_type": "FILL",
+                "transaction_time": iso(now),
+                "type": "fill" if order["status"] == "filled" else "partial_fill",
+                "price": str(price),
+                "qty": str(qty),
+                "side": order["side"],
+                "symbol": order["symbol"],
+                "leaves_qty": str(_rest(order)),
+                "order_id": order["id"],
+                "cum_qty": str(filled),
+                "order_status": order["status"],
+            }
+        )
+        extra = {"price": str(price), "qty": str(qty), "timestamp": iso(now), "execution_id": execution}
+        event = "fill" if order["status"] == "filled" else "partial_fill"
+        await self._push(event, order, position_qty=str(self.held[order["symbol"]][0]), **extra)
+
+    async def _list_orders(self, request: web.Request) -> web.Response:
+        query = request.query
+        found = [o for o in self.orders.values() if o["client_order_id"] not in self.hidden]
+        if query.get("status", "open") == "open":
+            found = [o for o in found if o["status"] in OPEN]
+        if "after" in query:
+            found = [o for o in found if o["submitted_at"] > query["after"].replace("Z", "")]
+        if "until" in query:
+            found = [o for o in found if o["submitted_at"] <= query["until"]]
+        found.sort(key=lambda o: o["submitted_at"], reverse=query.get("direction", "desc") == "desc")
+        return web.json_response(found[: min(int(query.get("limit", 50)), self.page_size)])
+
+    async def _order_by_client_id(self, request: web.Request) -> web.Response:
+        name = request.query["client_order_id"]
+        for order in self.orders.values():
+            if order["client_order_id"] == name and name not in self.hidden:
+                return web.json_response(order)
+        return _error(404, 40410000, f"order not found for {name}")
+
+    async def _order_by_id(self, request: web.Request) -> web.Response:
+        order = self.orders.get(request.match_info["id"])
+        return web.json_response(order) if order else _error(404, 40410000, "order not found")
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        order = self.orders.get(request.match_info["id"])
+        if order is None:
+            return _error(404, 40410000, "order not found")
+        self.cancels.append((time.monotonic(), order["id"]))
+        if order["status"] not in OPEN:
+            return _error(422, 42210000, f'order is already in "{order["status"]}" state')
+        await self._canceled(order)
+        return web.Response(status=204)
+
+    async def _cancel_all(self, _request: web.Request) -> web.Response:
+        rows = []
+        for order in [
+            o for o in self.orders.values() if o["status"] in OPEN and o["client_order_id"] not in self.hidden
+        ]:
+            self.cancels.append((time.monotonic(), order["id"]))
+            await self._canceled(order)
+            rows.append({"id": order["id"], "status": 200, "body": order})
+        return web.json_response(rows, status=207)
+
+    async def _canceled(self, order: dict[str, Any]) -> None:
+        order["status"], order["canceled_at"] = "canceled", iso(datetime.now(UTC))
+        await self._push("canceled", order)
+
+    # -- account and market ---------------------------------------------------------------------------------------
+
+    def _price(self, ticker: str) -> Decimal:
+        return self.prices.get(ticker, (Decimal(100), None))[0]
+
+    async def _positions(self, _request: web.Request) -> web.Response:
+        rows = []
+        for ticker, (qty, cost) in self.held.items():
+            if not qty:
+                continue
+            value = qty * self._price(ticker)
+            crypto = "/" in ticker
+            rows.append(
+                {
+                    "symbol": ticker.replace("/", ""),
+                    "asset_class": "crypto" if crypto else "us_equity",
+                    "qty": str(qty),
+                    "side": "long" if qty > 0 else "short",
+                    "avg_entry_price": str(cost / qty),
+                    "market_value": str(value),
+                    "cost_basis": str(cost),
+                    "unrealized_pl": str(value - cost),
+                    "current_price": str(self._price(ticker)),
+                }
+            )
+        return web.json_response(rows)
+
+    async def _account(self, _request: web.Request) -> web.Response:
+        value = sum((q * self._price(t) for t, (q, _) in self.held.items()), Decimal(0))
+        return web.json_response(
+            {
+                "id": "43a01bee-0000-4000-8000-000000000000",
+                "status": "ACTIVE",
+                "currency": "USD",
+                "buying_power": str(self.cash),
+                "cash": str(self.cash),
+                "equity": str(self.cash + value),
+                "portfolio_value": str(self.cash + value),
+                "trading_blocked": False,
+                "account_blocked": False,
+                "trade_suspended_by_user": False,
+            }
+        )
+
+    async def _clock(self, _request: web.Request) -> web.Response:
+        now = datetime.now(UTC)
+        return web.json_response(
+            {
+                "timestamp": iso(now),
+                "is_open": self.is_open,
+                "next_open": iso(now + timedelta(hours=17)),
+                "next_close": iso(now + timedelta(hours=1)),
+            }
+        )
+
+    async def _asset(self, request: web.Request) -> web.Response:
+        ticker = request.match_info["symbol"]
+        if ticker not in self.tickers:
+            return _error(404, 40410000, f"asset not found for {ticker}")
+        crypto = {"min_order_size": "0.0001", "min_trade_increment": "0.0001", "price_increment": "0.01"}
+        return web.json_response(
+            {
+                "id": str(uuid.uuid4()),
+                "class": "crypto" if "/" in ticker else "us_equity",
+                "symbol": ticker,
+                "status": "active",
+                "tradable": True,
+                "fractionable": True,
+                **(crypto if "/" in ticker else {}),
+            }
+        )
+
+    async def _activities(self, request: web.Request) -> web.Response:
+        rows = [f for f in self.fills if f["transaction_time"] > request.query["after"].replace("Z", "")]
+        token = request.query.get("page_token")
+        if token is not None:
+            rows = rows[[r["id"] for r in rows].index(token) + 1 :]
+        return web.json_response(rows[: min(int(request.query.get("page_size", 100)), self.page_size)])
+
+    async def _latest(self, request: web.Request) -> web.Response:
+        ticker = request.query["symbols"]
+        if ticker not in self.prices:
+            return web.json_response({"trades": {}})
+        price, at = self.prices[ticker]
+        trade = {"t": iso(at or datetime.now(UTC)), "x": "V", "p": float(price), "s": 100, "i": 1, "z": "C"}
+        return web.json_response({"trades": {ticker: trade}})
+
+    async def _bars(self, request: web.Request) -> web.Response:
+        """Two bars a page, so that paging is always exercised."""
+        start, end = request.query["start"].rstrip("Z"), request.query["end"].rstrip("Z")
+        rows = [
+            (ticker, bar)
+            for ticker in request.query["symbols"].split(",")
+            for bar in self.bars.get(ticker, [])
+            if start <= bar["t"].rstrip("Z") <= end
+        ]
+        at = int(request.query.get("page_token", 0))
+        page: dict[str, list[Any]] = {}
+        for ticker, bar in rows[at : at + 40]:
+            page.setdefault(ticker, []).append(bar)
+        more = str(at + 40) if len(rows) > at + 40 else None
+        return web.json_response({"bars": page, "next_page_token": more})
+
+    # -- trade_updates --------------------------------------------------------------------------------------------
+
+    async def _stream(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
+                break
+            asked = json.loads(message.data)
+            if asked["action"] in {"auth", "authenticate"}:
+                data = asked.get("data", asked)
+                good = data.get("key_id", data.get("key")) == KEY
+                status = "authorized" if good else "unauthorized"
+                await _send(socket, {"stream": "authorization", "data": {"action": "authenticate", "status": status}})
+            elif asked["action"] == "listen":
+                await _send(socket, {"stream": "listening", "data": {"streams": asked["data"]["streams"]}})
+                self._sockets.add(socket)
+        self._sockets.discard(socket)
+        return socket
+
+    async def _push(self, event: str, order: dict[str, Any], **extra: Any) -> None:
+        data = {"event": event, "order": dict(order), "timestamp": iso(datetime.now(UTC)), **extra}
+        for socket in list(self._sockets):
+            try:
+                await _send(socket, {"stream": "trade_updates", "data": data})
+            except ConnectionError:
+                self._sockets.discard(socket)
+
+
+async def _send(socket: web.WebSocketResponse, message: Any) -> None:
+    """Paper accounts send JSON in binary frames."""
+    await socket.send_bytes(json.dumps(message).encode())
+
+
+def _rest(order: dict[str, Any]) -> Decimal:
+    return Decimal(order["qty"]) - Decimal(order["filled_qty"])
+
+
+def _error(status: int, code: int, message: str, **more: str) -> web.Response:
+    return web.json_response({"code": code, "message": message, **more}, status=status)
+
+
+@contextmanager
+def alpaca_server(**options: Any) -> Iterator[AlpacaServer]:
+    server = AlpacaServer(**options)
+    server.start()
+    yield server
+    server.stop()

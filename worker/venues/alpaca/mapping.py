@@ -1,0 +1,246 @@
+"""Alpaca's JSON to the port's values, and its errors to ours: every table in one place.
+
+Numbers are strings on the trading API; what is not finite, not known or missing is a ValueError here, and the caller
+decides whether that means "unknown" or "not read".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from shared.clock import parse_rfc3339
+from worker.core.types import (
+    AccountState,
+    Bar,
+    Execution,
+    Instrument,
+    MarketClock,
+    OrderState,
+    OrderType,
+    OrderUpdate,
+    Side,
+    VenueOrder,
+    VenuePosition,
+)
+
+S = OrderState
+Json = Mapping[str, Any]
+
+STATUS: dict[str, OrderState] = {
+    "pending_new": S.SUBMITTED,
+    "accepted": S.ACCEPTED,
+    "accepted_for_bidding": S.ACCEPTED,
+    "pending_review": S.ACCEPTED,
+    "new": S.ACCEPTED,
+    "held": S.ACCEPTED,
+    "stopped": S.ACCEPTED,
+    "suspended": S.ACCEPTED,
+    "calculated": S.ACCEPTED,
+    "done_for_day": S.ACCEPTED,
+    "pending_replace": S.ACCEPTED,
+    "partially_filled": S.PARTIALLY_FILLED,
+    "pending_cancel": S.PENDING_CANCEL,
+    "filled": S.FILLED,
+    "canceled": S.CANCELED,
+    "expired": S.EXPIRED,
+    "replaced": S.REPLACED,
+    "rejected": S.REJECTED,
+}
+"""Order status to ours. ``calculated`` and ``done_for_day`` may still change, so they are not final."""
+
+_ORDER_TYPE = {
+    "market": OrderType.MARKET,
+    "limit": OrderType.LIMIT,
+    "stop": OrderType.STOP,
+    "stop_limit": OrderType.STOP_LIMIT,
+}
+_SIDE = {"buy": Side.BUY, "sell": Side.SELL, "sell_short": Side.SELL}
+
+DUPLICATE_ID = re.compile(r"client_order_id must be unique", re.IGNORECASE)
+NOT_FOUND_CODE = 40410000
+REFUSALS: dict[int, re.Pattern[str]] = {
+    40010000: re.compile(r".*"),
+    40010001: re.compile(r"(?!.*client_order_id).*", re.DOTALL),
+    40110000: re.compile(r".*"),
+    40310000: re.compile(r"(?!.*rate limit).*", re.DOTALL),
+    42210000: re.compile(r"(?!.*client_order_id).*", re.DOTALL),
+}
+"""The allow-list of final refusals, by body code and message; the HTTP status alone says too little."""
+
+QUOTES = ("USDT", "USDC", "USD", "BTC")
+
+
+def decimal(value: object) -> Decimal:
+    """A finite Decimal from a string or a JSON number, never through binary rounding. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"not a number: {value!r}")
+    try:
+        number = Decimal(value if isinstance(value, str) else repr(value))
+    except InvalidOperation as error:
+        raise ValueError(f"not a number: {value!r}") from error
+    if not number.is_finite():
+        raise ValueError(f"not finite: {value!r}")
+    return number
+
+
+def _optional(value: object) -> Decimal | None:
+    return None if value in (None, "") else decimal(value)
+
+
+def _time(value: object) -> datetime | None:
+    return None if not value else parse_rfc3339(str(value))
+
+
+def symbol(raw: str, asset_class: str = "") -> str:
+    """``BTCUSD`` of a crypto position is ``BTC/USD`` everywhere else."""
+    if asset_class == "crypto" and "/" not in raw:
+        for quote in QUOTES:
+            if raw.endswith(quote) and len(raw) > len(quote):
+                return f"{raw.removesuffix(quote)}/{quote}"
+    return raw
+
+
+def order(found: Json) -> VenueOrder:
+    """One order. Raises KeyError, TypeError or ValueError where it is none."""
+    if not found["id"]:
+        raise ValueError("an order without id")
+    filled = _optional(found.get("filled_qty")) or Decimal(0)
+    qty = _optional(found.get("qty"))
+    average = _optional(found.get("filled_avg_price"))
+    if qty is None:
+        notional, price = _optional(found.get("notional")), average or _optional(found.get("limit_price"))
+        qty = filled if found["status"] == "filled" else (notional / price if notional and price else filled)
+    if qty < 0 or filled < 0:
+        raise ValueError(f"negative quantity in order {found['id']}")
+    return VenueOrder(
+        venue_order_id=str(found["id"]),
+        client_order_id=found.get("client_order_id"),
+        ticker=str(found["symbol"]),
+        side=_SIDE[found["side"]],
+        qty=qty,
+        state=STATUS[found["status"]],
+        type=_ORDER_TYPE.get(found.get("type") or found.get("order_type") or "", OrderType.MARKET),
+        filled_qty=filled,
+        avg_fill_price=average if filled else None,
+        limit_price=_optional(found.get("limit_price")),
+        created_at=_time(found.get("submitted_at") or found.get("created_at")),
+        updated_at=_time(found.get("updated_at")),
+    )
+
+
+def with_legs(found: Json) -> Iterator[Json]:
+    """An order and the legs nested in it."""
+    yield found
+    for leg in found.get("legs") or ():
+        yield from with_legs(leg)
+
+
+def activity(found: Json) -> Execution:
+    """A FILL activity; its id ends in the execution's own id after ``::``."""
+    return Execution(
+        execution_id=str(found["id"]).rpartition("::")[2],
+        venue_order_id=str(found["order_id"]),
+        client_order_id=None,
+        ticker=str(found["symbol"]),
+        side=_SIDE[found["side"]],
+        qty=decimal(found["qty"]),
+        price=decimal(found["price"]),
+        fee=_optional(found.get("commission")) or Decimal(0),
+        time=parse_rfc3339(found["transaction_time"]),
+        derived=True,
+    )
+
+
+def update(found: Json) -> OrderUpdate:
+    """The ``data`` of one ``trade_updates`` message."""
+    changed = order(found["order"])
+    if found["event"] not in {"fill", "partial_fill"} or not found.get("execution_id"):
+        return OrderUpdate(changed)
+    at = _time(found.get("timestamp")) or changed.updated_at
+    if at is None:
+        raise ValueError("a fill without time")
+    return OrderUpdate(
+        changed,
+        Execution(
+            execution_id=str(found["execution_id"]),
+            venue_order_id=changed.venue_order_id,
+            client_order_id=changed.client_order_id,
+            ticker=changed.ticker,
+            side=changed.side,
+            qty=decimal(found["qty"]),
+            price=decimal(found["price"]),
+            fee=Decimal(0),
+            time=at,
+        ),
+    )
+
+
+def position(found: Json) -> VenuePosition:
+    qty = decimal(found["qty"])
+    return VenuePosition(
+        ticker=symbol(str(found["symbol"]), str(found.get("asset_class", ""))),
+        qty=abs(qty),
+        side="short" if qty < 0 or found.get("side") == "short" else "long",
+        avg_entry_price=decimal(found["avg_entry_price"]),
+        market_value=decimal(found["market_value"]),
+        unrealized_pl=decimal(found["unrealized_pl"]),
+    )
+
+
+def account(found: Json) -> AccountState:
+    blocked = any(found.get(n) is True for n in ("trading_blocked", "account_blocked", "trade_suspended_by_user"))
+    return AccountState(
+        equity=decimal(found["equity"]),
+        cash=decimal(found["cash"]),
+        buying_power=Decimal(0) if blocked else decimal(found["buying_power"]),
+        currency=str(found.get("currency", "USD")),
+        trading_blocked=blocked,
+    )
+
+
+def clock(found: Json) -> MarketClock:
+    if not isinstance(found["is_open"], bool):
+        raise ValueError(f"is_open is {found['is_open']!r}")
+    return MarketClock(
+        now=parse_rfc3339(found["timestamp"]),
+        is_open=found["is_open"],
+        next_open=_time(found.get("next_open")),
+        next_close=_time(found.get("next_close")),
+    )
+
+
+def instrument(found: Json) -> Instrument:
+    crypto = found.get("class") == "crypto"
+    lot = _optional(found.get("min_trade_increment")) if crypto else Decimal(1)
+    return Instrument(
+        ticker=str(found["symbol"]),
+        lot_size=lot or Decimal("0.000000001"),
+        tick_size=(_optional(found.get("price_increment")) if crypto else None) or Decimal("0.01"),
+        tradable=found.get("tradable") is True and found.get("status") == "active",
+    )
+
+
+def bar(found: Json) -> Bar:
+    figures = [float(decimal(found[name])) for name in ("o", "h", "l", "c", "v")]
+    return Bar(parse_rfc3339(found["t"]), *figures)
+
+
+def structured(body: str) -> tuple[int, str] | None:
+    """Code and message of an error body; None where it is not Alpaca's own JSON."""
+    try:
+        found = json.loads(body)
+        code, message = found["code"], found["message"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return (code, str(message)) if isinstance(code, int) and not isinstance(code, bool) else None
+
+
+def is_final_refusal(status: int, code: int, message: str) -> bool:
+    """Whether an answer to a new order says that the order will never exist."""
+    pattern = REFUSALS.get(code)
+    return 400 <= status < 500 and status not in {408, 429} and pattern is not None and bool(pattern.match(message))

@@ -1,0 +1,95 @@
+"""``trade_updates`` through alpaca-py's TradingStream, in a thread and an event loop of its own.
+
+A reconnect replays nothing, so every connection raises the generation, and whoever sees that repairs the gap by REST.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from worker.core.types import OrderUpdate
+from worker.venues.alpaca import mapping
+
+PING = {"ping_interval": 5, "ping_timeout": 10, "open_timeout": 3, "close_timeout": 0.5, "max_queue": 4096}
+
+
+class AlpacaStream:
+    """See ``venues.base.UpdateStream``."""
+
+    def __init__(
+        self, api_key: str, secret_key: str, *, paper: bool, url: str | None, on_update: Callable[[OrderUpdate], None]
+    ) -> None:
+        self._on_update, self._logger = on_update, logging.getLogger("venue.stream")
+        self._generation, self._connected = 0, False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name="trade-updates", daemon=True)
+        self._inner = self._build(api_key, secret_key, paper, url)
+
+    def _build(self, api_key: str, secret_key: str, paper: bool, url: str | None) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # alpaca-py still uses websockets' legacy client
+            from alpaca.trading.stream import TradingStream
+
+        outer = self
+        logging.getLogger("alpaca.trading.stream").setLevel(logging.CRITICAL)
+
+        class Counted(TradingStream):
+            async def _start_ws(self) -> None:
+                await super()._start_ws()  # type: ignore[no-untyped-call]  # alpaca-py leaves it untyped
+                outer._generation += 1
+                outer._connected = True
+
+            async def close(self) -> None:
+                outer._connected = False
+                await super().close()
+
+        override: Any = url
+        stream = Counted(api_key, secret_key, paper, raw_data=True, url_override=override, websocket_params=dict(PING))
+        stream._reconnect_min_backoff, stream._reconnect_max_backoff = 0.25, 10.0
+        stream.subscribe_trade_updates(self._take)
+        return stream
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def connected(self) -> bool:
+        return self._connected
+
+    @property
+    def generation(self) -> int:
+        return self._generation
+
+    def close(self) -> None:
+        """alpaca-py's own stop waits up to five seconds; the task is cancelled instead."""
+        loop, task = self._loop, self._task
+        if loop is not None and task is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(task.cancel)
+        self._thread.join(timeout=1.0)
+
+    async def _take(self, message: Any) -> None:
+        try:
+            update = mapping.update(message["data"])
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            self._logger.warning("an update that makes no sense: %r", error)
+            return
+        self._on_update(update)
+
+    def _run(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        try:
+            await self._inner._run_forever()
+        finally:
+            await self._inner.close()
