@@ -60,6 +60,7 @@ class Config(BaseSettings):
     alpaca_data_feed: Literal["iex", "sip"] = "iex"
 
     web_bind: str = "127.0.0.1:5050"
+    web_tls: bool = False
     secret_key: SecretStr | None = None
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -22,6 +22,9 @@ from worker.core.types import Effect, Execution, OrderState, Side, VenueOrder
 
 ZERO = Decimal(0)
 
+OTHER_EXIT = "MANUAL"
+"""The exit reason of every close that no level, time limit, stop or liquidation caused; the cycle's own sells too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
@@ -97,7 +100,7 @@ def _position(bundle: Bundle, order: Order, filled_at: datetime, venue: str) -> 
     )
     changed = add_fill(position, order.side, qty, notional, fees, order.client_order_id, filled_at)
     if changed.is_closed and order.effect is Effect.EXIT and not changed.exit_reason:
-        changed = replace(changed, exit_reason="SIGNAL")
+        changed = replace(changed, exit_reason=OTHER_EXIT)
     return changed
 
 

@@ -37,8 +37,17 @@ class BarSeries:
     sessions: bool
 
     def regular(self) -> BarSeries:
-        """Only the regular sessions of the New York exchanges, half days and holidays included; else as it is."""
-        return BarSeries(self.ticker, tuple(_regular(self.bars)), True) if self.sessions else self
+        """Only the regular sessions of the New York exchanges, half days and holidays included; else as it is.
+
+        Raises ConfigError where nothing is left.
+        """
+        if not self.sessions:
+            return self
+        hours = session_hours(self.bars[0].start, self.bars[-1].start)
+        kept = tuple(b for b in self.bars if _inside(b.start, hours))
+        if not kept:
+            raise ConfigError(f"{self.ticker}: no bar lies in a regular session (daily bars have none)")
+        return BarSeries(self.ticker, kept, True)
 
 
 def load_bars(path: Path) -> BarSeries:
@@ -185,15 +194,20 @@ def _from_text(text: str) -> datetime:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
-def _regular(bars: Sequence[Bar]) -> Iterator[Bar]:
-    opens = _sessions(bars[0].start, bars[-1].start)
-    for bar in bars:
-        hours = opens.get(bar.start.astimezone(NEW_YORK).date())
-        if hours is not None and hours[0] <= bar.start < hours[1]:
-            yield bar
+Hours = dict[date, tuple[datetime, datetime]]
 
 
-def _sessions(first: datetime, last: datetime) -> dict[date, tuple[datetime, datetime]]:
+def _inside(moment: datetime, hours: Hours) -> bool:
+    found = hours.get(moment.astimezone(NEW_YORK).date())
+    return found is not None and found[0] <= moment < found[1]
+
+
+def open_at(hours: Hours) -> Callable[[datetime], bool]:
+    """Whether a session is open, by its hours."""
+    return lambda moment: _inside(moment, hours)
+
+
+def session_hours(first: datetime, last: datetime) -> Hours:
     """Open and close of every New York session in between."""
     from exchange_calendars import get_calendar
 

@@ -16,7 +16,7 @@ from worker.feeds.bars import BarSeries
 
 ROUNDS = 80
 HOLDOUT = 0.2
-LEAST_ROWS = 60
+LEAST_ROWS = 30
 PARAMETERS: dict[str, Any] = {
     "objective": "regression",
     "learning_rate": 0.05,

@@ -50,11 +50,10 @@ class LocalVenue:
         cash: Decimal,
         options: EngineOptions,
         uniform: Callable[[], float],
-        *,
-        sessions: bool = False,
+        is_open: Callable[[datetime], bool] | None = None,
     ) -> None:
-        self._clock, self._instruments = clock, instruments
-        self.capabilities = Capabilities(sessions=sessions)
+        self._clock, self._instruments, self._is_open = clock, instruments, is_open
+        self.capabilities = Capabilities(sessions=is_open is not None)
         self.engine = MatchingEngine(Book(cash), instruments.get, options, uniform)
         self._bars: dict[str, list[Bar]] = {}
         self._listeners: list[Callable[[OrderUpdate], None]] = []
@@ -126,7 +125,8 @@ class LocalVenue:
         return AccountState(cash + self.engine.positions_value(), cash, self.engine.buying_power())
 
     def clock(self) -> MarketClock:
-        return MarketClock(self._clock.now(), True)
+        now = self._clock.now()
+        return MarketClock(now, self._is_open is None or self._is_open(now))
 
     def instrument(self, ticker: str) -> Instrument:
         found = self._instruments.get(ticker)

@@ -1,0 +1,104 @@
+"""Who is asking, and may they? Sessions through Flask-Login, tokens by header, CSRF for everything with a cookie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from flask import Flask, g, redirect, request, url_for
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from flask_login import LoginManager, UserMixin, current_user
+from flask_wtf.csrf import CSRFProtect
+from werkzeug.wrappers import Response
+
+from shared.access import ROLE_SCOPES, Principal
+from shared.config import Config
+from web.context import context
+from web.errors import ApiError, wants_json
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+csrf = CSRFProtect()
+limiter = Limiter(get_remote_address, swallow_errors=True, in_memory_fallback_enabled=True)
+SIGN_IN_LIMIT = "10 per minute; 60 per hour"
+UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+class SessionUser(UserMixin):  # type: ignore[misc]  # Flask-Login is untyped
+    """A signed-in user; its id is the session's secret, which only the signed cookie holds."""
+
+    def __init__(self, secret: str, name: str, role: str) -> None:
+        self.id, self.name, self.role = secret, name, role
+
+
+def register_auth(app: Flask, config: Config) -> None:
+    """Wire Flask-Login, CSRF and the limiter."""
+    login = LoginManager(app)
+    login.user_loader(_load_user)
+    csrf.init_app(app)
+    app.config["RATELIMIT_STORAGE_URI"] = config.redis_address()
+    app.config["RATELIMIT_KEY_PREFIX"] = f"{config.sixbot_key_prefix}web:limit"
+    limiter.init_app(app)
+    app.before_request(_identify)
+
+
+def _load_user(secret: str) -> SessionUser | None:
+    user = context().access.session_user(secret)
+    return None if user is None else SessionUser(secret, user.name, user.role)
+
+
+def _identify() -> None:
+    """A token decides alone; without one the cookie does, and then a write needs the page's own CSRF token."""
+    g.principal = None
+    header = request.headers.get("Authorization", "")
+    if header:
+        kind, _, secret = header.partition(" ")
+        if kind.lower() == "bearer":
+            g.principal = context().access.token_principal(secret.strip())
+        if g.principal is None:
+            raise ApiError(401, "bad_token", "the token is not known: `sixbot token new` makes one")
+        return
+    if request.method in UNSAFE:
+        csrf.protect()
+
+
+def principal() -> Principal | None:
+    """Who makes this request; None for nobody."""
+    found = cast("Principal | None", g.get("principal"))
+    if found is None and current_user.is_authenticated:
+        found = g.principal = Principal(current_user.name, ROLE_SCOPES.get(current_user.role, frozenset()))
+    return found
+
+
+def requires(*scopes: str) -> Callable[[F], F]:
+    """Let a request pass that has one of the scopes; else 401, 403, or for a page the way to sign in."""
+
+    def decorate(handler: F) -> F:
+        @wraps(handler)
+        def checked(*arguments: Any, **named: Any) -> Any:
+            who = principal()
+            if who is None:
+                if wants_json():
+                    raise ApiError(401, "not_signed_in", "sign in, or send `Authorization: Bearer TOKEN`")
+                return _to_sign_in()
+            if not who.scopes & set(scopes):
+                raise ApiError(403, "not_allowed", f"this needs the scope {' or '.join(scopes)}")
+            return handler(*arguments, **named)
+
+        checked.__dict__["scopes"] = scopes
+        return cast("F", checked)
+
+    return decorate
+
+
+def _to_sign_in() -> Response:
+    return redirect(url_for("account.sign_in", next=request.path), code=303)
+
+
+def local_path(path: str | None) -> str:
+    """``next`` only where it stays on this site."""
+    if path and path.startswith("/") and not path.startswith(("//", "/\\")):
+        return path
+    return "/"

@@ -1,0 +1,291 @@
+"""Looking and switching: status, stop, start, settings, risk, trades, positions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from shared.clock import SystemClock
+from shared.config import Config, load_config
+from shared.control import Actor, Control
+from shared.documents import parse_json
+from shared.errors import ConfigError, DocumentError, StoreError
+from shared.store import Store
+from worker.cli.common import Exit, exit_codes, fail, open_store, print_json
+
+settings_app = typer.Typer(no_args_is_help=True, help="The document trading_settings.")
+risk_app = typer.Typer(no_args_is_help=True, help="The document risk_settings.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+STOP_WAIT_SECONDS = 5.0
+
+
+def actor() -> Actor:
+    """Whoever runs the command."""
+    return Actor(os.environ.get("SUDO_USER") or os.environ.get("USER") or "cli", "cli")
+
+
+def status(
+    json: Json = False, memory: Annotated[bool, typer.Option("--memory", help="Show memory per process.")] = False
+) -> None:
+    """What trading does now; exit code 4 when something is unhealthy."""
+    with exit_codes():
+        store = open_store()
+        keys = store.keys
+        names = ("trading_status", "system_status", "stop_report", "stop_latch")
+        found = {name: store.get_json(getattr(keys, name)) for name in names}
+        store.read_raw(keys.trading_status)
+    healthy = _healthy(found)
+    if json:
+        print_json({"healthy": healthy, **found})
+    else:
+        _print_status(found)
+        if memory:
+            _print_memory(found)
+    raise typer.Exit(Exit.OK if healthy else Exit.UNHEALTHY)
+
+
+def _healthy(found: Mapping[str, Any]) -> bool:
+    system, status_ = found["system_status"], found["trading_status"]
+    running = isinstance(system, dict) and system.get("worker_running") is True
+    report = found["stop_report"]
+    proven = not isinstance(report, dict) or report.get("state") != "NOT_PROVEN"
+    return running and proven and isinstance(status_, dict) and not status_.get("last_error")
+
+
+def _print_status(found: Mapping[str, Any]) -> None:
+    console = Console(highlight=False)
+    status_ = found["trading_status"] if isinstance(found["trading_status"], dict) else {}
+    table = Table(show_header=False, box=None)
+    for name in ("mode", "state", "active", "stop_reason", "last_error", "last_run", "next_run", "trades_today"):
+        table.add_row(name, _shown(status_.get(name)))
+    table.add_row("total_volume", _shown(status_.get("total_volume")))
+    report = found["stop_report"]
+    if isinstance(report, dict):
+        done = f"{report.get('orders_canceled')} of {report.get('orders_found')} cancelled"
+        table.add_row(
+            "last stop", f"{report.get('requested_at')} {report.get('reason')}: {report.get('state')}, {done}"
+        )
+    if isinstance(found["stop_latch"], dict):
+        table.add_row("latched", f"{found['stop_latch'].get('reason')}; `sixbot start` lifts it")
+    for worker in _workers(found):
+        table.add_row(f"worker {worker.get('name')}", f"{worker.get('state')}, pid {worker.get('pid')}")
+    console.print(table)
+
+
+def _workers(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    system = found["system_status"]
+    rows = system.get("workers") if isinstance(system, dict) else None
+    return [w for w in rows if isinstance(w, dict)] if isinstance(rows, list) else []
+
+
+def _print_memory(found: Mapping[str, Any]) -> None:
+    from worker.memory import memory_of
+
+    named = [(str(w["name"]), int(w["pid"])) for w in _workers(found) if isinstance(w.get("pid"), int)]
+    rows = memory_of([*named, *_others({pid for _, pid in named})])
+    table = Table("process", "pid", "PSS MB", "RSS MB")
+    for row in rows:
+        table.add_row(row.name, str(row.pid), f"{row.pss_mb:.1f}", f"{row.rss_mb:.1f}")
+    table.add_row("sum", "", f"{sum(r.pss_mb for r in rows):.1f}", f"{sum(r.rss_mb for r in rows):.1f}")
+    Console(highlight=False).print(table)
+
+
+def _others(known: set[int]) -> list[tuple[str, int]]:
+    """The supervisor, and those of its children that write no heartbeat: the server and the web."""
+    import psutil
+
+    rows: list[tuple[str, int]] = []
+    for parent in {psutil.Process(pid).ppid() for pid in known if psutil.pid_exists(pid)} - {0, 1}:
+        process = psutil.Process(parent)
+        if "up" not in process.cmdline():
+            continue
+        for child in process.children():
+            if child.pid not in known:
+                rows.append(("web" if "gunicorn" in " ".join(child.cmdline()) else "server", child.pid))
+        rows.append(("up", parent))
+    return rows
+
+
+def _shown(value: object) -> str:
+    return "–" if value is None else str(value)
+
+
+# -- stop and start ---------------------------------------------------------------------------------------------------
+
+
+def stop(json: Json = False) -> None:
+    """Stop trading now: the switch, the STOP file and a signal to the emergency worker; also with Redis down."""
+    began = time.monotonic()
+    with exit_codes():
+        config = load_config()
+    told: dict[str, Any] = {"stop_file": str(_write_stop_file(config)), "signalled": _signal_emergency(config)}
+    before: object = None
+    store: Store | None = None
+    try:
+        store = open_store(config)
+        before = _stop_id(store)
+        Control(store, SystemClock()).stop(actor())
+        told["redis"] = "trading_settings.enabled is false"
+        told["stop_report"] = _await_report(store, before, began)
+    except (StoreError, ConfigError) as error:
+        told["redis"] = f"not reached: {error}"
+    if json:
+        print_json(told)
+        return
+    typer.echo(f"STOP file written: {told['stop_file']}")
+    signalled = ", ".join(map(str, told["signalled"]))
+    typer.echo(f"emergency worker signalled: {signalled or 'none is running on this host'}")
+    typer.echo(f"Redis: {told['redis']}")
+    report = told.get("stop_report")
+    if isinstance(report, dict):
+        typer.echo(f"{report.get('state')}: cancelled {report.get('orders_canceled')} of {report.get('orders_found')}")
+    typer.echo("`sixbot start` lifts the stop.")
+
+
+def _write_stop_file(config: Config) -> Path:
+    path = config.stop_path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def _signal_emergency(config: Config) -> list[int]:
+    """SIGUSR1 to every emergency worker of this installation that still runs."""
+    import psutil
+
+    reached = []
+    for file in sorted(config.run_dir.glob("emergency-*.pid")):
+        try:
+            pid = int(file.read_text())
+            if "emergency" in " ".join(psutil.Process(pid).cmdline()):
+                os.kill(pid, signal.SIGUSR1)
+                reached.append(pid)
+        except (ValueError, OSError, psutil.Error):
+            continue
+    return reached
+
+
+def _stop_id(store: Store) -> object:
+    report = store.get_json(store.keys.stop_report)
+    return report.get("stop_id") if isinstance(report, dict) else None
+
+
+def _await_report(store: Store, before: object, began: float) -> object:
+    """The new stop's report once it is STOPPED, else what is known after five seconds."""
+    status_ = store.get_json(store.keys.trading_status)
+    was_active = isinstance(status_, dict) and status_.get("active") is True
+    report: object = None
+    while time.monotonic() - began < STOP_WAIT_SECONDS:
+        report = store.get_json(store.keys.stop_report)
+        fresh = isinstance(report, dict) and (report.get("stop_id") != before or not was_active)
+        if fresh and isinstance(report, dict) and report.get("state") == "STOPPED":
+            return report
+        time.sleep(0.05)
+    return report
+
+
+def start(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+    """Start trading: states mode, strategy and limits, lifts the stop, removes the STOP file."""
+    with exit_codes():
+        config = load_config()
+        control = Control(open_store(config), SystemClock())
+        settings, risk = control.settings().value, control.risk().value
+        typer.echo(f"mode {config.mode.upper()}, strategy {settings.strategy}")
+        typer.echo(f"buy above {settings.buy_threshold_pct}, sell below -{settings.sell_threshold_pct}")
+        for name, value in risk.plain().items():
+            typer.echo(f"  {name} {value}")
+        if not yes:
+            if not sys.stdin.isatty():
+                fail("nobody is here to ask: `sixbot start --yes` starts without asking", Exit.USAGE)
+            if not typer.confirm("Start trading?"):
+                raise typer.Exit(Exit.FAILURE)
+        config.stop_path.unlink(missing_ok=True)
+        control.start(actor())
+        typer.echo("started: trading_settings.enabled is true")
+
+
+# -- documents --------------------------------------------------------------------------------------------------------
+
+
+def _changes(pairs: list[str]) -> dict[str, Any]:
+    """``name=value``; a value that is not JSON is text. Raises DocumentError."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise DocumentError(pair, "write it as name=value")
+        try:
+            found[name] = parse_json(text.encode())
+        except DocumentError:
+            found[name] = text
+    return found
+
+
+def _show(reading: Any) -> None:
+    print_json(
+        {**reading.value.plain(), "version": reading.version, "error": str(reading.error) if reading.error else None}
+    )
+
+
+@settings_app.command("get")
+def settings_get() -> None:
+    """The values in force, as JSON."""
+    with exit_codes():
+        _show(Control(open_store(), SystemClock()).settings())
+
+
+@settings_app.command("set")
+def settings_set(pairs: Annotated[list[str], typer.Argument(help="field=value …")]) -> None:
+    """Change fields of trading_settings."""
+    with exit_codes():
+        _show(Control(open_store(), SystemClock()).change_settings(_changes(pairs), actor()))
+
+
+@risk_app.command("get")
+def risk_get() -> None:
+    """The limits in force, as JSON."""
+    with exit_codes():
+        _show(Control(open_store(), SystemClock()).risk())
+
+
+@risk_app.command("set")
+def risk_set(pairs: Annotated[list[str], typer.Argument(help="field=value …")]) -> None:
+    """Change fields of risk_settings."""
+    with exit_codes():
+        _show(Control(open_store(), SystemClock()).change_risk(_changes(pairs), actor()))
+
+
+def trades(limit: int = 20, json: Json = False) -> None:
+    """The newest orders, newest last."""
+    with exit_codes():
+        store = open_store()
+        _rows(store.get_json(store.keys.trades_log), limit, json, ("time", "side", "qty", "ticker", "price", "status"))
+
+
+def positions(json: Json = False) -> None:
+    """What is held."""
+    with exit_codes():
+        store = open_store()
+        fields = ("ticker", "side", "qty", "avg_entry_price", "market_value", "unrealized_pl")
+        _rows(store.get_json(store.keys.portfolio_positions), 1000, json, fields)
+
+
+def _rows(found: object, limit: int, json: bool, fields: tuple[str, ...]) -> None:
+    rows = [r for r in found if isinstance(r, dict)][-limit:] if isinstance(found, list) else []
+    if json:
+        print_json(rows)
+        return
+    table = Table(*fields)
+    for row in rows:
+        table.add_row(*(_shown(row.get(f)) for f in fields))
+    Console(highlight=False).print(table if rows else "nothing yet")

@@ -1,0 +1,113 @@
+"""``sixbot doctor``: each thing that safety rests on, looked at, with how to mend it."""
+
+from __future__ import annotations
+
+import ctypes.util
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from shared.config import Config
+from shared.errors import ConfigError
+from shared.store import connect
+from worker.embedded import KEYSPACE_EVENTS
+from worker.supervisor.server import refuse_unsafe_server
+
+LEAST_FREE_MB = 500
+MOST_SKEW_SECONDS = 1.0
+MEMORY_SHARE = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``ok``, ``warning`` or ``failed``."""
+
+    name: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def examine(config: Config) -> list[Finding]:
+    """All checks; one that cannot be made is a finding too."""
+    findings = [_libgomp(), _disk(config), _stop_file(config)]
+    try:
+        client = connect(config.redis_address())
+        client.ping()
+    except (ConfigError, redis.RedisError, OSError) as error:
+        return [*findings, Finding("redis", "failed", str(error), "start it with `sixbot up`, or set REDIS_URL")]
+    return [*findings, Finding("redis", "ok", "answers"), *_redis(client)]
+
+
+def _libgomp() -> Finding:
+    if ctypes.util.find_library("gomp"):
+        return Finding("libgomp", "ok", "found")
+    return Finding("libgomp", "failed", "LightGBM cannot be loaded", "apt-get install libgomp1")
+
+
+def _disk(config: Config) -> Finding:
+    config.sixbot_home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(config.sixbot_home).free // 1_048_576
+    if free < LEAST_FREE_MB:
+        return Finding("disk", "failed", f"{free} MB free under {config.sixbot_home}", "free some space")
+    return Finding("disk", "ok", f"{free} MB free")
+
+
+def _stop_file(config: Config) -> Finding:
+    if config.stop_path.exists():
+        return Finding(
+            "stop file", "warning", f"{config.stop_path} exists: trading is stopped", "`sixbot start` removes it"
+        )
+    return Finding("stop file", "ok", "absent")
+
+
+def _redis(client: redis.Redis) -> Iterator[Finding]:
+    try:
+        refuse_unsafe_server(client)
+        yield Finding("redis safety", "ok", "does not evict and is not open to the network")
+    except ConfigError as error:
+        yield Finding("redis safety", "failed", str(error))
+    try:
+        told: dict[Any, Any] = client.config_get("appendonly", "appendfsync", "notify-keyspace-events", "maxmemory")
+    except redis.ResponseError:
+        yield Finding("redis configuration", "warning", "the server does not tell it")
+        told = {}
+    found = {_text(k): _text(v) for k, v in told.items()}
+    for name, wanted, fits in _WANTED:
+        if name in found:
+            good = fits(found[name])
+            remedy = "" if good else f"CONFIG SET {name} {wanted}"
+            yield Finding(name, "ok" if good else "failed", found[name] or "empty", remedy)
+    yield from _memory(client)
+    seconds, micros = client.time()
+    skew = abs(time.time() - (seconds + micros / 1e6))
+    state = "ok" if skew <= MOST_SKEW_SECONDS else "failed"
+    yield Finding("clock", state, f"{skew:.3f} s from Redis", "" if state == "ok" else "set both hosts' clocks by NTP")
+
+
+_WANTED: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
+    ("appendonly", "yes", lambda v: v == "yes"),
+    ("appendfsync", "always", lambda v: v == "always"),
+    ("notify-keyspace-events", KEYSPACE_EVENTS, lambda v: "K" in v and ("A" in v or {"$", "g"} <= set(v))),
+)
+
+
+def _memory(client: redis.Redis) -> Iterator[Finding]:
+    info: Any = client.info("memory")
+    used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
+    if not limit:
+        yield Finding("redis memory", "warning", f"{used // 1024} kB, no maxmemory", "CONFIG SET maxmemory 256mb")
+        return
+    share = used / limit
+    state = "ok" if share < MEMORY_SHARE else "warning"
+    yield Finding(
+        "redis memory", state, f"{share:.0%} of {limit // 1_048_576} MB", "" if state == "ok" else "raise maxmemory"
+    )
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

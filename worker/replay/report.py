@@ -1,0 +1,165 @@
+"""The replay's report: JSON for programs, one HTML page for people; decimals stay decimals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from shared.clock import rfc3339
+from worker.core.decide import thresholds
+from worker.core.orders import Order
+from worker.core.types import Effect, Execution
+from worker.replay.run import EquityPoint, ReplayResult
+
+ZERO = Decimal(0)
+CURVE_POINTS = 1500
+WIDTH, HEIGHT = 1000, 260
+SHOWN_FILLS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """An execution and the order that it belongs to."""
+
+    order: Order
+    execution: Execution
+    exit_reason: str
+
+
+def fills_of(result: ReplayResult) -> list[Fill]:
+    """Every execution, in the order of time."""
+    reasons = {p.id: p.exit_reason for p in [*result.ledger.closed_positions(), *result.ledger.open_positions()]}
+    rows = [
+        Fill(order, execution, reasons.get(order.position_id, "") if order.effect is Effect.EXIT else "")
+        for order in result.ledger.orders()
+        for execution in result.ledger.executions(order.client_order_id)
+    ]
+    return sorted(rows, key=lambda f: (f.execution.time, f.execution.execution_id))
+
+
+def report_document(result: ReplayResult, model: dict[str, Any], files_used: dict[str, list[str]]) -> dict[str, Any]:
+    """The whole report as JSON values."""
+    return {
+        "starting_cash": str(result.options.cash),
+        "complete": result.complete,
+        "data": files_used,
+        "model": model,
+        "settings": result.switches.settings.value.plain(),
+        "risk": result.switches.risk.value.plain(),
+        "fills": [_fill_row(f) for f in fills_of(result)],
+        "equity": [_equity_row(p) for p in result.equity],
+        "summary": summary(result),
+    }
+
+
+def _fill_row(fill: Fill) -> dict[str, Any]:
+    return {
+        "time": rfc3339(fill.execution.time),
+        "decision_time": rfc3339(fill.order.created_at),
+        "ticker": fill.execution.ticker,
+        "side": fill.execution.side.value,
+        "qty": str(fill.execution.qty),
+        "price": str(fill.execution.price),
+        "fee": str(fill.execution.fee),
+        "order_id": fill.order.client_order_id,
+        "exit_reason": fill.exit_reason or None,
+    }
+
+
+def _equity_row(point: EquityPoint) -> dict[str, str]:
+    return {
+        "time": rfc3339(point.time),
+        "cash": str(point.cash),
+        "positions_value": str(point.positions_value),
+        "equity": str(point.cash + point.positions_value),
+    }
+
+
+def summary(result: ReplayResult) -> dict[str, Any]:
+    """Figures of the run; money as decimal strings."""
+    stats = result.ledger.stats()
+    buy, sell = thresholds(result.switches.settings.value)
+    ending = _equity(result.equity[-1]) if result.equity else result.options.cash
+    orders = result.ledger.orders()
+    total = stats.total
+    decided = total.wins + total.losses
+    return {
+        "bars": result.bars,
+        "cycles": result.cycles,
+        "orders": len(orders),
+        "trades": total.trades,
+        "fills": sum(1 for o in orders if o.filled_qty),
+        "buy_threshold": str(buy),
+        "sell_threshold": str(sell),
+        "largest_prediction": result.largest_prediction,
+        "ending_equity": str(ending),
+        "profit": str(ending - result.options.cash),
+        "realized_profit": str(total.pnl),
+        "fees": str(stats.fees),
+        "wins": total.wins,
+        "losses": total.losses,
+        "win_rate": total.wins / decided * 100 if decided else None,
+        "max_drawdown": str(_drawdown(result)),
+        "exposure": result.exposed_bars / len(result.equity) if result.equity else 0.0,
+        "denials": result.denials,
+        "errors": result.errors[:20],
+    }
+
+
+def _equity(point: EquityPoint) -> Decimal:
+    return point.cash + point.positions_value
+
+
+def _drawdown(result: ReplayResult) -> Decimal:
+    """The deepest fall from a high of the equity, in money."""
+    high = deepest = result.options.cash * 0
+    high = result.options.cash
+    for point in result.equity:
+        value = _equity(point)
+        high = max(high, value)
+        deepest = max(deepest, high - value)
+    return deepest
+
+
+def write_report(directory: Path, document: dict[str, Any]) -> tuple[Path, Path]:
+    """``report.json`` and ``report.html`` in the folder; returns both paths."""
+    directory.mkdir(parents=True, exist_ok=True)
+    as_json, as_html = directory / "report.json", directory / "report.html"
+    as_json.write_text(json.dumps(document, indent=1))
+    as_html.write_text(render(document))
+    return as_json, as_html
+
+
+def render(document: dict[str, Any]) -> str:
+    """One page that needs nothing else: no script, no request."""
+    from jinja2 import Environment
+
+    environment = Environment(autoescape=True)
+    template = environment.from_string(files("worker.replay").joinpath("report.html").read_text())
+    curve = _curve([(row["time"], float(row["equity"])) for row in document["equity"]])
+    return template.render(report=document, summary=document["summary"], curve=curve, shown=SHOWN_FILLS)
+
+
+def _curve(points: list[tuple[str, float]]) -> dict[str, Any] | None:
+    """An SVG path through at most 1,500 points."""
+    if len(points) < 2:
+        return None
+    step = max(len(points) // CURVE_POINTS, 1)
+    thin = [*points[::step], points[-1]]
+    low, high = min(v for _, v in points), max(v for _, v in points)
+    reach = (high - low) or 1.0
+    last = len(thin) - 1
+    path = " L".join(
+        f"{n / last * WIDTH:.1f},{(1 - (v - low) / reach) * (HEIGHT - 20) + 10:.1f}" for n, (_, v) in enumerate(thin)
+    )
+    return {
+        "path": f"M{path}",
+        "low": f"{low:,.2f}",
+        "high": f"{high:,.2f}",
+        "first": points[0][0],
+        "last": points[-1][0],
+    }
