@@ -209,8 +209,8 @@ def start(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] 
                 fail("nobody is here to ask: `sixbot start --yes` starts without asking", Exit.USAGE)
             if not typer.confirm("Start trading?"):
                 raise typer.Exit(Exit.FAILURE)
-        config.stop_path.unlink(missing_ok=True)
         control.start(actor())
+        config.stop_path.unlink(missing_ok=True)
         typer.echo("started: trading_settings.enabled is true")
 
 

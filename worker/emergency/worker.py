@@ -32,6 +32,8 @@ from worker.venues.base import Venue
 POLL_SECONDS = 0.25
 ARM_SECONDS = 1.0
 WARM_SECONDS = 5.0
+STATUS_SECONDS = 10.0
+"""The status is written on change, and this often all the same: somebody may have mangled it."""
 CANCEL_THREADS = 50
 
 
@@ -63,7 +65,7 @@ class EmergencyWorker:
         self._cause: Cause | None = None
         self._redis_down_since: float | None = None
         self._trader_seen = clock.monotonic()
-        self._next_arm = self._next_warm = self._next_sentry = 0.0
+        self._next_arm = self._next_warm = self._next_sentry = self._next_status = 0.0
         self._shown: tuple[Any, ...] | None = None
         self._unshown: list[Callable[[], None]] = []
 
@@ -375,10 +377,10 @@ class EmergencyWorker:
         held = self._memory.memory
         state = "HALTED" if not held.active else "REDUCING" if risk.value.reduce_only else "ACTIVE"
         reason = None if held.active else (self._cause.reason if self._cause is not None else held.reason or None)
-        shown = (held.active, state, reason, held.highest_epoch)
-        if shown != self._shown:
+        shown, now = (held.active, state, reason, held.highest_epoch), self._clock.monotonic()
+        if shown != self._shown or now >= self._next_status:
             self._keys.status({"active": held.active, "state": state, "stop_reason": reason}, held.highest_epoch)
-            self._shown = shown
+            self._shown, self._next_status = shown, now + STATUS_SECONDS
         keys = self._keys.store.keys
         self._audit.look({keys.trading_settings: settings.raw, keys.risk_settings: risk.raw})
 

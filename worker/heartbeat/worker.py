@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,7 +10,8 @@ from typing import Any, cast
 import structlog
 
 from shared.clock import Clock, parse_rfc3339
-from shared.errors import StoreError
+from shared.documents import parse_json
+from shared.errors import DocumentError, StoreError
 from shared.store import Store, translated_errors
 from worker.heartbeat.checks import Checker, Health
 from worker.runtime import Heartbeat, StopSignals
@@ -102,8 +102,8 @@ class HeartbeatWorker:
         found: dict[str, Mapping[str, Any]] = {}
         for key, raw in zip(keys, values, strict=True):
             try:
-                beat = json.loads(raw) if raw is not None else None
-            except ValueError:
+                beat = parse_json(raw) if raw is not None else None
+            except DocumentError:
                 beat = None
             if isinstance(beat, dict):
                 found[key.decode(errors="replace")] = beat

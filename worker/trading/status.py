@@ -16,10 +16,12 @@ from worker.trading.cycle import CycleReport
 from worker.trading.ports import Book
 
 _SHOWN = 20
+AGAIN_SECONDS = 10.0
+"""How often all is written again although nothing changed: somebody may have mangled it."""
 
 
 class TraderStatus:
-    """Publishes on change only; remembers what it published."""
+    """Publishes on change, and every ten seconds all the same."""
 
     def __init__(
         self, store: Store, account: str, mode: str, book: Book, clock: Clock, calendar: TradingCalendar
@@ -27,6 +29,7 @@ class TraderStatus:
         self._store, self._account, self._mode = store, account, mode
         self._book, self._clock, self._calendar = book, clock, calendar
         self._published: dict[str, Any] = {}
+        self._next_publish = self._next_positions = 0.0
         self._positions: list[dict[str, str]] | None = None
         self.last_run: datetime | None = None
         self.next_run: datetime | None = None
@@ -63,10 +66,11 @@ class TraderStatus:
         }
         versions = applied["versions"]
         known = self._published
-        if {**fields, "versions": versions, "epoch": epoch} == known:
+        now = self._clock.monotonic()
+        if {**fields, "versions": versions, "epoch": epoch} == known and now < self._next_publish:
             return
         if merge_status(self._store, self._account, {**fields, "applied": dict(applied)}, epoch):
-            self._published = {**fields, "versions": versions, "epoch": epoch}
+            self._published, self._next_publish = {**fields, "versions": versions, "epoch": epoch}, now + AGAIN_SECONDS
 
     def forget(self) -> None:
         """After Redis was away or a mangled document: publish everything again."""
@@ -85,9 +89,10 @@ class TraderStatus:
             }
             for p in sorted(positions, key=lambda p: p.ticker)
         ]
-        if rows != self._positions:
+        now = self._clock.monotonic()
+        if rows != self._positions or now >= self._next_positions:
             self._store.put_json(self._store.keys.portfolio_positions, rows)
-            self._positions = rows
+            self._positions, self._next_positions = rows, now + AGAIN_SECONDS
 
     def predictions(self, predictions: Mapping[str, Prediction]) -> None:
         """``predictions``, for everybody to see what the model said. Raises StoreError."""

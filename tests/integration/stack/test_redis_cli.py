@@ -1,0 +1,98 @@
+"""The documented way of driving it: plain redis-cli against the running workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from tests.servers.exchange import ExchangeServer
+from tests.servers.stack import ON, Stack
+from tests.support import eventually
+
+
+def redis_cli(stack: Stack, *words: str) -> str:
+    if shutil.which("redis-cli") is None:
+        if os.environ.get("CI"):
+            pytest.fail("redis-cli is missing (redis-tools)")
+        pytest.skip("redis-cli is missing (redis-tools)")
+    url = stack.server.url.replace("://:", "://default:")
+    run = ["redis-cli", "--no-auth-warning", "-u", url, *words]
+    return subprocess.run(run, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+
+def test_trading_when_switched_by_redis_cli_starts_tells_and_stops(stack: Stack) -> None:
+    stack.start("emergency", "trading", "heartbeat")
+    first = json.loads(redis_cli(stack, "GET", "trading_settings"))
+    assert first["enabled"] is False
+    assert first["updated_by"] == "backend_init"
+    assert redis_cli(stack, "SET", "trading_settings", ON) == "OK"
+    stack.await_status("active", True)
+    bought = stack.trade_until(1, "filled", AAPL=0.08)[0]
+    assert (bought["ticker"], bought["side"], bought["qty"]) == ("AAPL", "buy", 1)
+    assert bought["total_value"] == pytest.approx(bought["price"])
+    stack.await_status("trades_today", 1)
+    status = json.loads(redis_cli(stack, "GET", "trading_status"))
+    assert status["total_volume"] == pytest.approx(bought["total_value"])
+    assert status["worker_pid"] == stack.processes["trading"].pid
+    assert status["applied"]["settings"]["strategy"] == "CONSERVATIVE"
+    eventually(lambda: json.loads(redis_cli(stack, "GET", "portfolio_positions")), what="the position to show")
+    positions = json.loads(redis_cli(stack, "GET", "portfolio_positions"))
+    assert [(p["ticker"], p["qty"], p["side"]) for p in positions] == [("AAPL", "1", "long")]
+    redis_cli(stack, "SET", "trading_settings", '{"enabled": false}')
+    stack.await_status("active", False)
+    assert stack.await_stopped()["reason"] == "emergency_stop"
+    stack.predict(MSFT=0.08)
+    orders = len(stack.trades())
+    eventually(lambda: stack.status("next_run") is None)
+    assert len(stack.trades()) == orders
+    applied = json.loads(redis_cli(stack, "GET", "trading_status"))["applied"]
+    assert applied["settings"]["enabled"] is False
+    assert applied["settings"]["max_position_per_trade"] == 1
+    eventually(lambda: (stack.json("system_status") or {}).get("worker_running") is True, what="a health report")
+
+
+def test_risk_when_set_by_redis_cli_is_in_force_at_the_next_decision(stack: Stack) -> None:
+    stack.start("emergency", "trading")
+    redis_cli(
+        stack,
+        "SET",
+        "risk_settings",
+        '{"daily_notional_cap": 10000, "max_position_per_ticker": 3, "cooldown_minutes": 30, "note": "mine"}',
+    )
+    redis_cli(stack, "SET", "trading_settings", ON)
+    stack.trade_until(1, "filled", AAPL=0.08)
+    redis_cli(stack, "SET", "risk_settings", '{"daily_notional_cap": 1, "cooldown_minutes": 0}')
+
+    def denied() -> bool:
+        stack.predict(MSFT=0.08)
+        cycle = stack.status("last_cycle") or {}
+        return any("DAILY_NOTIONAL_CAP" in d for d in cycle.get("denied", []))
+
+    eventually(denied, what="the new cap to deny")
+    assert len(stack.trades()) == 1
+    assert stack.status("applied")["risk"]["daily_notional_cap"] == 1
+
+
+def test_stop_when_orders_rest_cancels_them_at_the_venue_and_proves_it(
+    resting: Stack, exchange: ExchangeServer
+) -> None:
+    resting.start("emergency", "trading")
+    resting.set("risk_settings", '{"cooldown_minutes": 0, "max_trades_per_run": 5}')
+    redis_cli(resting, "SET", "trading_settings", ON)
+    resting.trade_until(3, "submitted", AAPL=0.08, MSFT=0.08, NVDA=0.08)
+    assert len(exchange.engine.working()) == 3
+    began = time.monotonic()
+    redis_cli(resting, "SET", "trading_settings", '{"enabled": false}')
+    report = resting.await_stopped("emergency_stop")
+    took = time.monotonic() - began
+    assert exchange.engine.working() == []
+    assert (report["orders_found"], report["orders_canceled"], report["orders_unconfirmed"]) == (3, 3, 0)
+    assert report["accounts"]["default"]["trader"] == "acknowledged"
+    eventually(lambda: len(resting.trades("canceled")) == 3, what="the log to show the cancels")
+    eventually(lambda: resting.redis.scard("orders:open") == 0)
+    assert took < 30
