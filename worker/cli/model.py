@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import Annotated
 
@@ -19,14 +20,14 @@ model_app = typer.Typer(no_args_is_help=True, help="LightGBM models of the cycle
 @model_app.command("check")
 def check(file: Path) -> None:
     """Judge a model file without loading it: 0 accepted, 1 refused with the field and the value."""
-    from worker.models.validation import ModelRefused, check_text
+    from worker.models.validation import MAX_BYTES, ModelRefused, check_text
 
     try:
-        raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        facts = check_text(raw)
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+            facts = check_text(opened.read(MAX_BYTES + 1))
     except ModelRefused as error:
         fail(f"{file}: {error}")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         fail(f"{file}: cannot be read: {error}")
     else:
         typer.echo(f"{file}: accepted, {facts.trees} trees, {facts.objective}, {len(facts.feature_names)} features")
@@ -47,7 +48,7 @@ def train(
 
     with exit_codes():
         store = open_store()
-        series = [s.regular() for s in load_series(data)]
+        series = [s.minutes().regular() for s in load_series(data)]
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("training", total=None)
             model = train_in_child(series, horizon, lambda d, t: progress.update(task, completed=d, total=t))

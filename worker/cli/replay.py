@@ -106,9 +106,9 @@ def _run(
     from worker.replay.report import report_document, write_report
     from worker.replay.run import Replay, ReplayOptions, refuse_overlap, split_for_training
 
-    replayed = [s.regular() for s in load_series(data)]
+    replayed = [s.minutes().regular() for s in load_series(data)]
     if train:
-        trained = [s.regular() for s in load_series(train)]
+        trained = [s.minutes().regular() for s in load_series(train)]
         refuse_overlap(trained, replayed)
     else:
         trained, replayed = split_for_training(replayed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -59,6 +59,11 @@ class StopState:
     flatten: str = ""
     errors: list[str] = field(default_factory=list)
     finished_at: datetime | None = None
+    is_reopened: bool = False
+
+    def reopened(self) -> StopState:
+        """The same stop, because an order of ours appeared after it was proven."""
+        return replace(self, state="STOPPING", finished_at=None, is_reopened=True)
 
     def note(self, error: str) -> None:
         """Keep an error for the report, bounded and without repeats."""
@@ -159,6 +164,8 @@ class StopRun:
             self._abandoned.wait(self._pause)
 
     def _first_cancel(self) -> None:
+        if self.state.is_reopened:
+            return  # the venue's cancel-all is called once a stop; the owner may work by hand by now
         self.state.first_cancel_ms = (self._clock.monotonic() - self._noticed) * 1000
         if self.state.policy == "cancel_entries" or not self._venue.capabilities.cancel_all:
             return

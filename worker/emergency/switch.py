@@ -1,8 +1,8 @@
-"""May trading be on? Pure: from what was read to the one cause that forbids it, or none."""
+"""May trading be on? Pure: from what was read to the causes that forbid it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,46 +40,48 @@ class View:
     halt: Mapping[str, Any] | None = None
 
 
-def find_cause(view: View, *, was_active: bool) -> Cause | None:
-    """The first thing that forbids trading, a person's word before a machine's; None where all allows it.
+def find_causes(view: View, *, was_active: bool) -> list[Cause]:
+    """Everything that forbids trading, a person's word before a machine's; none where all allows it.
 
     With Redis away for less than the limit nothing is judged: no cause, and nobody arms either.
     """
+    causes = []
     if view.signalled:
-        return Cause("emergency_stop", "signal", "SIGUSR1", latching=True)
+        causes.append(Cause("emergency_stop", "signal", "SIGUSR1", latching=True))
     if view.stop_file:
-        return Cause("emergency_stop", "stop_file", "STOP_FILE exists", latching=True)
+        causes.append(Cause("emergency_stop", "stop_file", "STOP_FILE exists", latching=True))
     if view.redis_lost:
-        return Cause("redis_lost", "redis", view.redis_lost, latching=True, automatic=True)
-    if view.settings is None or view.risk is None:
-        return None
-    return _by_documents(view.settings, view.risk, was_active=was_active) or _by_machine(view)
+        causes.append(Cause("redis_lost", "redis", view.redis_lost, latching=True, automatic=True))
+    if view.settings is not None and view.risk is not None:
+        causes += _by_documents(view.settings, view.risk, was_active=was_active)
+        causes += _by_machine(view)
+    return causes
 
 
-def _by_documents(settings: Reading[TradingSettings], risk: Reading[RiskSettings], *, was_active: bool) -> Cause | None:
+def _by_documents(
+    settings: Reading[TradingSettings], risk: Reading[RiskSettings], *, was_active: bool
+) -> Iterator[Cause]:
     if risk.error is None and risk.value.emergency_stop_active:
-        return Cause("emergency_stop", "risk_settings", "emergency_stop_active is true", latching=True)
+        yield Cause("emergency_stop", "risk_settings", "emergency_stop_active is true", latching=True)
     if settings.error is not None:
-        return Cause("invalid_settings", "trading_settings", f"trading_settings: {settings.error}")
-    if risk.error is not None:
-        return Cause("invalid_settings", "risk_settings", f"risk_settings: {risk.error}")
-    if not settings.value.enabled:
+        yield Cause("invalid_settings", "trading_settings", f"trading_settings: {settings.error}")
+    elif not settings.value.enabled:
         reason = "emergency_stop" if was_active else "disabled_by_user"
-        return Cause(reason, "trading_settings", "enabled is not true")
-    return None
+        yield Cause(reason, "trading_settings", "enabled is not true")
+    if risk.error is not None:
+        yield Cause("invalid_settings", "risk_settings", f"risk_settings: {risk.error}")
 
 
-def _by_machine(view: View) -> Cause | None:
+def _by_machine(view: View) -> Iterator[Cause]:
     if view.old_redis:
-        return Cause("redis_lost", "redis", view.old_redis, latching=True, automatic=True)
+        yield Cause("redis_lost", "redis", view.old_redis, latching=True, automatic=True)
     if view.silent:
-        return Cause("worker_silent", "trader", view.silent, latching=True, automatic=True)
+        yield Cause("worker_silent", "trader", view.silent, latching=True, automatic=True)
     if view.halt is not None:
         reason = str(view.halt.get("reason"))
         detail = str(view.halt.get("detail", ""))
         latching = reason != "stale_data"
-        return Cause(reason if reason in HALTS else "risk_limit", "trader", detail, latching=latching, automatic=True)
-    return None
+        yield Cause(reason if reason in HALTS else "risk_limit", "trader", detail, latching=latching, automatic=True)
 
 
 def explicitly_lifted(settings: Reading[TradingSettings], risk: Reading[RiskSettings]) -> bool:

@@ -9,8 +9,9 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -24,7 +25,7 @@ from worker.emergency.flatten import Flattener
 from worker.emergency.keys import EmergencyKeys, ExternalAudit
 from worker.emergency.latch import MemoryFile
 from worker.emergency.stop import Sentry, StopRun, StopState
-from worker.emergency.switch import Cause, View, explicitly_lifted, find_cause
+from worker.emergency.switch import Cause, View, explicitly_lifted, find_causes
 from worker.emergency.trader import TraderProcess
 from worker.runtime import Heartbeat, StopSignals
 from worker.venues.base import Venue
@@ -88,7 +89,8 @@ class EmergencyWorker:
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        signal.signal(signal.SIGUSR1, self.on_signal)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR1, self.on_signal)
         self._memory.change(account=self._account, venue=self._venue.name)
         self._start_unproven_again()
         first = True
@@ -121,9 +123,9 @@ class EmergencyWorker:
         """One look and what follows from it. Raises nothing: what fails is logged and tried again."""
         try:
             view = self._look()
-            cause = find_cause(view, was_active=self._memory.memory.active)
-            if cause is not None:
-                self._off(cause, view)
+            causes = find_causes(view, was_active=self._memory.memory.active)
+            if causes:
+                self._off(causes, view)
             elif view.settings is not None and view.risk is not None:
                 self._allowed(view.settings, view.risk)
             self._after(view)
@@ -184,28 +186,45 @@ class EmergencyWorker:
 
     # -- off ------------------------------------------------------------------------------------------------------
 
-    def _off(self, cause: Cause, view: View) -> None:
-        """First cause wins until resume; another one may only add a latch."""
+    def _off(self, causes: Sequence[Cause], view: View) -> None:
+        """First cause wins until resume; a later one may latch, and a person's may do more than a machine's did."""
+        cause, held = causes[0], self._memory.memory
+        latching = next((c for c in causes if c.latching), None)
         if self._cause is None:
             self._cause = cause
-            held = self._memory.memory
-            if held.active or not held.proven or (cause.latching and held.latch is None):
+            if held.active or not held.proven or (latching is not None and held.latch is None):
                 self._trip(cause)
             else:
                 self._memory.change(active=False, reason=held.reason or cause.reason)
-                self._cause = Cause(held.reason or cause.reason, cause.source, cause.detail)
-        elif cause.latching and self._memory.memory.latch is None:
-            self._latch(cause)
+                self._cause = replace(cause, reason=held.reason or cause.reason)
+        elif (stronger := self._stronger(causes)) is not None:
+            self._trip(stronger)
+        if latching is not None and self._memory.memory.latch is None:
+            self._latch(latching)
         if view.signalled:
             self._signalled = False
 
+    def _stronger(self, causes: Sequence[Cause]) -> Cause | None:
+        """A person's stop after an automatic one that cancelled less. The flag may be our own, so it does not count."""
+        run = self._run
+        if run is None or not run.state.cause.automatic or run.state.policy == self._memory.memory.on_stop:
+            return None
+        return next((c for c in causes if not c.automatic and c.source != "risk_settings"), None)
+
     def _trip(self, cause: Cause) -> None:
         """Nothing slow stands before the first cancel: disk and reports come after it has been handed over."""
-        noticed = self._clock.monotonic()
         held = self._memory.memory
         policy = held.on_stop_automatic if cause.automatic else held.on_stop
         state = StopState(secrets.token_hex(4), cause, policy, self._clock.now())
-        flattener = Flattener(self._venue, lambda name: self._remember(name), self._publish)
+        self._carry_out(state)
+        self._memory.change(active=False, proven=False, reason=(self._cause or cause).reason)
+        self._logger.warning(
+            "stop", stop_id=state.stop_id, reason=cause.reason, source=cause.source, detail=cause.detail
+        )
+
+    def _carry_out(self, state: StopState) -> None:
+        """Start, or go on with, a stop."""
+        noticed = self._clock.monotonic()
         run = StopRun(
             state,
             self._venue,
@@ -215,19 +234,13 @@ class EmergencyWorker:
             self._raise_epoch,
             self._publish,
             self._keys.effect_of,
-            flattener.run,
+            Flattener(self._venue, self._remember, self._publish).run,
             noticed,
         )
         if self._run is not None:
             self._run.abandon()
         self._run = run
         run.start()
-        self._memory.change(active=False, proven=False, reason=cause.reason)
-        self._logger.warning(
-            "stop", stop_id=state.stop_id, reason=cause.reason, source=cause.source, detail=cause.detail
-        )
-        if cause.latching:
-            self._latch(cause)
 
     def _remember(self, name: str) -> bool:
         self._memory.change(reason=self._memory.memory.reason)
@@ -353,7 +366,7 @@ class EmergencyWorker:
         if self._sentry.sees_ours(run.state.policy) and self._run is run:
             self._logger.warning("stop_reopened", stop_id=run.state.stop_id)
             self._memory.change(proven=False)
-            self._trip(run.state.cause)
+            self._carry_out(run.state.reopened())
 
     def _start_unproven_again(self) -> None:
         """A stop that an earlier process could not prove is carried out again."""
@@ -363,7 +376,14 @@ class EmergencyWorker:
             self._trip(self._cause)
         elif held.latch is not None:
             self._cause = Cause(str(held.latch.get("reason")), str(held.latch.get("source")), "latched", latching=True)
-            self._unshown.append(self._finish_latch)
+        if held.latch is not None:
+            self._unshown += [self._finish_latch, self._restore_epoch]
+
+    def _restore_epoch(self) -> None:
+        """A Redis that came back old or empty gets an epoch above all that were. Raises StoreError."""
+        epoch = self._keys.epoch()
+        if epoch is None or epoch < self._memory.memory.highest_epoch:
+            self._fence_late()
 
     def _tell(self, settings: Reading[TradingSettings], risk: Reading[RiskSettings]) -> None:
         """Status, latch and audit, on change. What Redis refuses is tried again at the next turn."""

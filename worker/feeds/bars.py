@@ -13,9 +13,11 @@ import json
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -26,6 +28,10 @@ NEW_YORK = ZoneInfo("America/New_York")
 _LEAN = re.compile(r"(?P<market>equity|crypto|cryptofuture|forex)__\w+?__(?P<step>minute|daily)__(?P<ticker>[a-z0-9]+)")
 _LEAN_DAY = re.compile(r"(?P<day>\d{8})_(?P<ticker>[a-z0-9]+)_minute_trade")
 _MAX_BYTES = 512 * 1024 * 1024
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, RecursionError),
+    *(zipfile.BadZipFile, zlib.error, csv.Error),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,20 @@ class BarSeries:
     ticker: str
     bars: tuple[Bar, ...]
     sessions: bool
+
+    @property
+    def step_seconds(self) -> float:
+        """The usual distance of two bars: 60 for minutes."""
+        gaps = sorted((b.start - a.start).total_seconds() for a, b in pairwise(self.bars[:500]))
+        return gaps[len(gaps) // 2] if gaps else 60.0
+
+    def minutes(self) -> BarSeries:
+        """This series where its bars are minutes. Raises ConfigError: features, targets and cycles count minutes."""
+        if self.step_seconds != 60:
+            raise ConfigError(
+                f"{self.ticker}: bars of {self.step_seconds:g} s; the cycle's models want one-minute bars"
+            )
+        return self
 
     def regular(self) -> BarSeries:
         """Only the regular sessions of the New York exchanges, half days and holidays included; else as it is.
@@ -58,7 +78,7 @@ def load_bars(path: Path) -> BarSeries:
         return _load(path)
     except ConfigError:
         raise
-    except (OSError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, EOFError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(f"{path}: cannot be read as bars: {error}") from error
 
 
@@ -80,9 +100,10 @@ def _load(path: Path) -> BarSeries:
         return _lean(path)
     if name.endswith(".feather"):
         return BarSeries(_ticker_of(path), _clean(_feather(path), path), False)
-    raw = gzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()
+    with gzip.open(path) if name.endswith(".gz") else path.open("rb") as file:
+        raw = file.read(_MAX_BYTES + 1)
     if len(raw) > _MAX_BYTES:
-        raise ConfigError(f"{path}: {len(raw)} bytes are more than the limit of {_MAX_BYTES}; split the file")
+        raise ConfigError(f"{path}: more than the limit of {_MAX_BYTES} bytes; split the file")
     text = raw.decode("utf-8", errors="strict")
     if name.removesuffix(".gz").endswith(".json"):
         return BarSeries(_ticker_of(path), _clean(_freqtrade(json.loads(text)), path), False)
@@ -171,7 +192,11 @@ def _csv(text: str, path: Path) -> Iterator[Bar]:
     if first is None:
         raise ConfigError(f"{path}: is empty")
     if first[0].isdigit():
-        yield from _freqtrade([[float(v) for v in row[:6]] for row in [first, *rows]])
+        for number, row in enumerate([first, *rows], 1):
+            try:
+                yield from _freqtrade([[float(v) for v in row[:6]]])
+            except (ValueError, IndexError, TypeError) as error:
+                raise ConfigError(f"{path}: line {number}: {error}") from error
         return
     header = {name.strip().lower(): index for index, name in enumerate(first)}
     missing = {"open", "high", "low", "close", "volume"} - set(header)

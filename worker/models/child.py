@@ -5,6 +5,7 @@ The child reads a job from stdin and writes JSON lines: ``{"done": n, "total": m
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -28,8 +29,9 @@ def train_in_child(series: Sequence[BarSeries], horizon: int, progress: Progress
     with child:
         if child.stdin is None or child.stdout is None:
             raise SixbotError("the training process has no pipes")
-        child.stdin.write(job)
-        child.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # a child that died early is told of by its exit code
+            child.stdin.write(job)
+            child.stdin.close()
         result: dict[str, Any] = {}
         for line in child.stdout:
             result = json.loads(line)

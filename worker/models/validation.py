@@ -16,6 +16,9 @@ from shared.errors import SixbotError, shorten
 
 MAX_BYTES = 64 * 1024 * 1024
 _END = "end of trees"
+_NUMBER = re.compile(
+    r"[+-]?(\d{1,400}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,5})?|[+-]?(nan|inf|infinity)", re.IGNORECASE
+)
 _HEADER = (
     "version",
     "num_class",
@@ -93,8 +96,11 @@ def _facts(header: Mapping[str, str]) -> ModelFacts:
     if not 1 <= num_class <= 10_000 or per_iteration != num_class:
         raise ModelRefused("num_class", f"does not fit {per_iteration} trees per iteration", num_class)
     objective = header["objective"].split(" ")[0]
-    if not re.fullmatch(r"[a-z_0-9]{1,40}", objective) or objective not in _OBJECTIVES:
+    if objective not in _OBJECTIVES:
         raise ModelRefused("objective", "is not known", header["objective"])
+    _check_objective(header["objective"], num_class)
+    if len(header["feature_infos"].split(" ")) != len(features):
+        raise ModelRefused("feature_infos", f"must describe {len(features)} features", header["feature_infos"])
     trees = len(header["tree_sizes"].split())
     return ModelFacts(header["version"], objective, num_class, trees, features)
 
@@ -108,6 +114,17 @@ _OBJECTIVES = frozenset(
 )
 
 
+def _check_objective(text: str, num_class: int) -> None:
+    """Parameters behind the objective's name: ``num_class:3``, ``sigmoid:1``."""
+    for part in text.split(" ")[1:]:
+        name, colon, value = part.partition(":")
+        number = _float(value, f"objective.{name}") if colon else 1.0
+        if not math.isfinite(number) or number <= 0:
+            raise ModelRefused(f"objective.{name}", "must be finite and positive", value)
+        if name == "num_class" and number != num_class:
+            raise ModelRefused("objective.num_class", f"is not the header's {num_class}", value)
+
+
 def _integer(fields: Mapping[str, str], name: str, where: str = "") -> int:
     text = fields.get(name, "")
     if not re.fullmatch(r"-?\d{1,10}", text):
@@ -119,7 +136,7 @@ def _check_trees(header: Mapping[str, str], rest: str, facts: ModelFacts) -> Non
     body, found, _ = rest.partition(_END)
     if not found:
         raise ModelRefused(_END, "is missing: the file is cut off")
-    sizes = [int(size) for size in header["tree_sizes"].split() if size.isdigit()]
+    sizes = [int(size) for size in header["tree_sizes"].split() if re.fullmatch(r"\d{1,9}", size)]
     blocks = re.findall(r"Tree=.*?(?=Tree=|\Z)", body, flags=re.DOTALL)
     if not blocks or len(blocks) != len(sizes) or len(sizes) != facts.trees:
         raise ModelRefused(
@@ -142,12 +159,16 @@ def _check_tree(number: int, fields: Mapping[str, str], facts: ModelFacts) -> No
     if not 1 <= leaves <= 1_000_000:
         raise ModelRefused(f"{where}num_leaves", "must be at least 1", leaves)
     _numbers(fields, "leaf_value", leaves, where)
+    if fields.get("is_linear", "0") != "0":
+        raise ModelRefused(f"{where}is_linear", "linear trees are not supported", fields["is_linear"])
     if not math.isfinite(_float(fields.get("shrinkage", "1"), f"{where}shrinkage")):
         raise ModelRefused(f"{where}shrinkage", "is not finite", fields["shrinkage"])
     if leaves == 1:
         return
     categories = _integer(fields, "num_cat", where)
     splits = leaves - 1
+    if not 0 <= categories <= splits:
+        raise ModelRefused(f"{where}num_cat", f"must be 0 to {splits}", categories)
     _numbers(fields, "threshold", splits, where)
     features = _integers(fields, "split_feature", splits, where)
     for feature in features:
@@ -158,6 +179,9 @@ def _check_tree(number: int, fields: Mapping[str, str], facts: ModelFacts) -> No
         raise ModelRefused(f"{where}decision_type", "is categorical without categories", decisions[0])
     if categories:
         _check_categories(fields, categories, where)
+        for kind, threshold in zip(decisions, fields["threshold"].split(), strict=True):
+            if kind & 1 and not (re.fullmatch(r"\d{1,9}", threshold) and int(threshold) < categories):
+                raise ModelRefused(f"{where}threshold", f"must name one of {categories} categories", threshold)
     left, right = (_integers(fields, n, splits, where) for n in ("left_child", "right_child"))
     _check_shape(left, right, leaves, where)
 
@@ -194,10 +218,9 @@ def _check_shape(left: list[int], right: list[int], leaves: int, where: str) -> 
 
 
 def _float(text: str, where: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ModelRefused(where, "must be a number", text) from None
+    if not _NUMBER.fullmatch(text):
+        raise ModelRefused(where, "must be a number", text)
+    return float(text)
 
 
 def _numbers(fields: Mapping[str, str], name: str, count: int, where: str) -> None:

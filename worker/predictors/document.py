@@ -15,6 +15,7 @@ from worker.predictors.base import PredictionSet
 from worker.venues.base import Venue
 
 FUTURE_SECONDS = 5.0
+LARGEST = 1e6
 
 
 class DocumentPredictor:
@@ -53,9 +54,11 @@ def _entry(found: Mapping[str, Any], ticker: str, now: datetime, stale_data_seco
         raise ValueError(f"prediction must be an object (got {shorten(entry)})")
     change = _number(entry, "change_pct")
     confidence = None if entry.get("confidence") is None else _number(entry, "confidence")
+    if confidence is not None and not 0 <= confidence <= 1:
+        raise ValueError(f"confidence must be 0 to 1 (got {shorten(confidence)})")
     try:
         at = parse_rfc3339(entry["time"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ValueError(f"time must be RFC 3339 with a zone (got {shorten(entry.get('time'))})") from None
     age = (now - at).total_seconds()
     if age > stale_data_seconds:
@@ -68,6 +71,6 @@ def _entry(found: Mapping[str, Any], ticker: str, now: datetime, stale_data_seco
 
 def _number(entry: Mapping[str, Any], name: str) -> float:
     value = entry.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number (got {shorten(value)})")
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > LARGEST:
+        raise ValueError(f"{name} must be a number of at most {LARGEST:g} (got {shorten(value)})")
     return float(value)

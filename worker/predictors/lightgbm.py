@@ -29,8 +29,13 @@ class LoadedModel:
         facts = check_text(text.encode())
         if facts.feature_names != NAMES:
             raise ModelRefused("feature_names", f"are not those of {VERSION}", " ".join(facts.feature_names))
+        if facts.num_class != 1:
+            raise ModelRefused("num_class", "a cycle model predicts one figure", facts.num_class)
         self.source = source
-        self._booster = lightgbm.Booster(model_str=text)
+        try:
+            self._booster = lightgbm.Booster(model_str=text)
+        except lightgbm.basic.LightGBMError as error:
+            raise ModelRefused("file", f"LightGBM does not load it: {error}") from error
 
     def predict(self, rows: Any) -> Any:
         """Predicted changes for ``rows`` of shape (n, 14): shape (n,)."""
@@ -55,9 +60,13 @@ class LightGBMPredictor:
             problem = _problem(found, now, stale_data_seconds, sessions=sessions)
             if problem:
                 notes[ticker] = problem
-            else:
-                rows.append(feature_matrix(found[-WINDOW:], sessions=sessions)[0])
+                continue
+            row = feature_matrix(found[-WINDOW:], sessions=sessions)[0]
+            if all(map(math.isfinite, row)):
+                rows.append(row)
                 asked.append(ticker)
+            else:
+                notes[ticker] = "the bars give features that are no numbers"
         predictions: dict[str, Prediction] = {}
         for ticker, change in zip(asked, model.predict(rows) if rows else [], strict=True):
             if math.isfinite(change):
@@ -88,6 +97,8 @@ def _problem(bars: Sequence[Bar], now: datetime, stale_data_seconds: float, *, s
     """Why these bars give no row; empty where they do."""
     if len(bars) < WINDOW:
         return f"{len(bars)} bars, {WINDOW} are needed"
+    if not all(math.isfinite(b.close) and b.close > 0 and math.isfinite(b.volume) for b in bars[-WINDOW:]):
+        return "a bar has no sane price or volume"
     last = bars[-1].start
     age = (now - last - timedelta(seconds=BAR_SECONDS)).total_seconds()
     if age > BAR_SECONDS + stale_data_seconds:

@@ -1,0 +1,129 @@
+"""A venue in memory that keeps a ledger with times and can be told to misbehave; and a worker around it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, cast
+
+import structlog
+
+from shared.clock import SystemClock
+from shared.config import Config
+from shared.errors import OrderNotFound, VenueUnavailable
+from shared.store import Store, connect
+from worker.core.types import MarketClock, OrderState, Side, VenueOrder, VenuePosition
+from worker.emergency.keys import EmergencyKeys
+from worker.emergency.latch import MemoryFile
+from worker.emergency.trader import TraderProcess
+from worker.emergency.worker import EmergencyWorker
+from worker.runtime import Heartbeat, StopSignals
+from worker.venues.base import CancelOutcome, CancelResult, Capabilities, Venue
+from worker.watch import KeyWatcher
+
+
+class RecordingVenue:
+    """Working orders by id. ``down`` raises on reads; ``deaf`` accepts cancels and does nothing."""
+
+    name = "recording"
+    mode = "simulated"
+    capabilities = Capabilities()
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.working: dict[str, VenueOrder] = {}
+        self.ledger: list[tuple[float, str, str]] = []
+        self.down = False
+        self.deaf = False
+
+    def place(self, client_order_id: str | None, side: Side = Side.BUY) -> str:
+        with self.lock:
+            name = f"v{len(self.working) + len(self.ledger)}"
+            now = datetime.now(UTC)
+            order = VenueOrder(
+                name, client_order_id, "AAPL", side, Decimal(1), OrderState.ACCEPTED, created_at=now, updated_at=now
+            )
+            self.working[name] = order
+            self.ledger.append((time.monotonic(), "place", name))
+        return name
+
+    def cancel(self, venue_order_id: str) -> CancelResult:
+        with self.lock:
+            self.ledger.append((time.monotonic(), "cancel", venue_order_id))
+            if not self.deaf:
+                self.working.pop(venue_order_id, None)
+        return CancelResult(venue_order_id, CancelOutcome.REQUESTED)
+
+    def cancel_all(self) -> list[CancelResult]:
+        with self.lock:
+            self.ledger.append((time.monotonic(), "cancel_all", ""))
+            if self.down:
+                raise VenueUnavailable("down")
+            names = list(self.working)
+            if not self.deaf:
+                self.working.clear()
+        return [CancelResult(name, CancelOutcome.REQUESTED) for name in names]
+
+    def open_orders(self) -> list[VenueOrder]:
+        with self.lock:
+            if self.down:
+                raise VenueUnavailable("down")
+            return list(self.working.values())
+
+    def order_by_client_id(self, client_order_id: str) -> VenueOrder:
+        for order in self.open_orders():
+            if order.client_order_id == client_order_id:
+                return order
+        raise OrderNotFound(client_order_id)
+
+    def positions(self) -> list[VenuePosition]:
+        return [VenuePosition("AAPL", Decimal(1), "long", Decimal(1), Decimal(1), Decimal(0))]
+
+    def clock(self) -> MarketClock:
+        return MarketClock(datetime.now(UTC), is_open=True)
+
+    def calls(self, kind: str) -> int:
+        with self.lock:
+            return sum(1 for _, what, _ in self.ledger if what == kind)
+
+
+class Running:
+    """A worker in a thread of this process."""
+
+    def __init__(self, home: Path, url: str, venue: RecordingVenue | None = None, **config: Any) -> None:
+        self.venue, self.home = venue or RecordingVenue(), home
+        settings = Config(_env_file=None, sixbot_home=home, **config)
+        clock, self._signals = SystemClock(), StopSignals()
+        store = Store(connect(url, timeout_seconds=0.5))
+        self._memory = MemoryFile(settings.run_dir / "emergency-default.json")
+        self.worker = EmergencyWorker(
+            settings,
+            "default",
+            cast("Venue", self.venue),
+            EmergencyKeys(store, "default", clock),
+            self._memory,
+            TraderProcess(store, "default", settings.run_dir),
+            Heartbeat("emergency", store, clock),
+            self._signals,
+            clock,
+            structlog.stdlib.get_logger("test"),
+        )
+        keys = store.keys
+        self._watcher = KeyWatcher(url, [keys.trading_settings, keys.risk_settings], self.worker.wake)
+        self._thread = threading.Thread(target=self.worker.run, daemon=True)
+
+    def __enter__(self) -> Running:
+        self._watcher.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._signals.stopping.set()
+        self.worker.wake()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        self._watcher.close()
+        self._memory.close()
