@@ -10,6 +10,7 @@ from typing import Any
 from shared.errors import PredictionError
 from worker.core.bar_features import NAMES, VERSION, WINDOW, feature_matrix, session_minute, session_of
 from worker.core.types import Bar, Prediction
+from worker.models.probe import probe_in_child
 from worker.models.registry import ModelRegistry
 from worker.models.validation import ModelRefused, check_text
 from worker.predictors.base import PredictionSet
@@ -86,6 +87,8 @@ class LightGBMPredictor:
         if text is None:
             raise PredictionError(f"model {found['id']} has no text")
         try:
+            check_text(text.encode())
+            probe_in_child(text, len(NAMES))
             model = LoadedModel(text, f"lightgbm:{found['id']}")
         except ModelRefused as error:
             raise PredictionError(f"model {found['id']} is refused: {error}") from error

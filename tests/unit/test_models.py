@@ -1,0 +1,185 @@
+"""Model files are untrusted, features know no future, and an honest model beats a shuffled one where there is drift."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from worker.core.bar_features import NAMES, WINDOW, feature_matrix, split_sessions, targets
+from worker.core.types import Bar
+from worker.feeds.bars import BarSeries, load_bars
+from worker.models.child import train_in_child
+from worker.models.probe import probe_in_child
+from worker.models.training import train
+from worker.models.validation import ModelRefused, check_text
+from worker.predictors.lightgbm import LoadedModel
+from worker.venues.simulated.market import SeededMarket
+
+REFUSED_FIELDS = {
+    "binary_garbage": "file",
+    "child_cycle": "tree 0.left_child",
+    "crlf": "file",
+    "dup_leaf_value_line": "tree 0.leaf_value",
+    "empty": "file",
+    "git_lfs_pointer": "file",
+    "leaf_nan": "tree 0.leaf_value",
+    "left_child_oob": "tree 0.left_child",
+    "max_feature_idx_huge": "max_feature_idx",
+    "missing_version": "version",
+    "not_a_model": "file",
+    "num_leaves_huge": "tree 0.num_leaves",
+    "num_leaves_plus1": "tree 0.leaf_value",
+    "num_leaves_zero": "tree 0.num_leaves",
+    "pickle_bytes": "file",
+    "split_feature_oob": "tree 0.split_feature",
+    "tree_sizes_wrong": "tree_sizes",
+    "truncated_header": "tree_sizes",
+    "truncated_mid_tree": "end of trees",
+    "unknown_objective": "objective",
+}
+
+
+def seeded(minutes: int = 1500, seed: int = 6) -> BarSeries:
+    market = SeededMarket(seed, ["AAPL"])
+    until = datetime(2026, 10, 5, 12, 0, tzinfo=UTC)
+    return BarSeries("AAPL", tuple(market.bars("AAPL", minutes, until)), False)
+
+
+@pytest.fixture(scope="module")
+def model_text() -> str:
+    return train([seeded()], 60).text
+
+
+@pytest.mark.parametrize("name", REFUSED_FIELDS)
+def test_model_file_when_malformed_is_refused_by_the_field_at_fault(data: Path, name: str) -> None:
+    with pytest.raises(ModelRefused) as refused:
+        check_text((data / "lightgbm" / "malformed" / f"{name}.txt").read_bytes())
+    assert refused.value.field == REFUSED_FIELDS[name]
+
+
+def test_model_files_when_real_are_accepted(data: Path) -> None:
+    files = [*(data / "lightgbm").glob("l*__*"), data / "lightgbm" / "malformed" / "valid_control.txt"]
+    assert len(files) == 9
+    for file in files:
+        raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        assert check_text(raw).trees >= 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("objective=regression", "objective=multiclass num_class:100000"),
+        ("objective=regression", "objective=binary sigmoid:-1"),
+        ("is_linear=0", "is_linear=1"),
+        ("num_cat=0", "num_cat=-1"),
+        ("num_cat=0", "num_cat=1"),
+        ("shrinkage=", "shrinkage=1_0"),
+        ("tree_sizes=", "tree_sizes=" + "9" * 5000 + " "),
+        ("feature_infos=", "feature_infos=none "),
+        ("version=v4", "version=v9"),
+    ],
+)
+def test_model_text_when_changed_by_hand_is_refused(model_text: str, old: str, new: str) -> None:
+    assert old in model_text
+    with pytest.raises(ModelRefused):
+        check_text(model_text.replace(old, new, 1).encode())
+
+
+def test_model_when_probed_in_a_child_passes_or_is_refused_and_harms_nobody(model_text: str, data: Path) -> None:
+    probe_in_child(model_text, len(NAMES))
+    for name in ("left_child_oob", "truncated_mid_tree", "leaf_nan"):
+        with pytest.raises(ModelRefused):
+            probe_in_child((data / "lightgbm" / "malformed" / f"{name}.txt").read_text(), 10)
+
+
+def test_features_when_computed_equal_the_plain_pandas_formula(data: Path) -> None:
+    series = load_bars(data / "bars/lean/crypto__coinbase__minute__btcusd__20170903_trade.zip")
+    found = feature_matrix(series.bars, sessions=False)
+    close = pd.Series([b.close for b in series.bars])
+    volume = pd.Series([b.volume for b in series.bars])
+    step = np.log(close).diff()
+    change = close.diff()
+    gain = change.clip(lower=0).rolling(14).mean()
+    loss = (-change.clip(upper=0)).rolling(14).mean()
+    columns = [np.log(close / close.shift(k)) for k in (1, 5, 10, 30, 60)]
+    columns += [step.rolling(k).std(ddof=0) for k in (10, 30, 60)]
+    columns += [close / close.rolling(k).mean() - 1 for k in (10, 30, 60)]
+    flat = pd.Series(np.where(gain > 1e-9, 100.0, 50.0))
+    columns.append((100 - 100 / (1 + gain / loss)).where(loss > 1e-9, flat))
+    columns.append(volume / volume.rolling(60).mean())
+    columns.append(pd.Series([b.start.hour * 60 + b.start.minute for b in series.bars], dtype=float))
+    wanted = pd.concat(columns, axis=1).to_numpy()[WINDOW - 1 :]
+    scale = np.maximum(np.abs(wanted), np.abs(wanted).max(axis=0) / 1000)
+    assert np.nanmax(np.abs(found - wanted) / scale) < 1e-9
+
+
+def test_features_when_the_future_changes_stay_the_same() -> None:
+    bars = list(seeded(300).bars)
+    before = feature_matrix(bars, sessions=False)
+    crash = [Bar(b.start, b.open / 2, b.high / 2, b.low / 2, b.close / 2, 0.0) for b in bars[200:]]
+    after = feature_matrix([*bars[:200], *crash], sessions=False)
+    assert np.array_equal(before[: 200 - WINDOW + 1], after[: 200 - WINDOW + 1])
+    assert np.array_equal(feature_matrix(bars[100 : 100 + WINDOW], sessions=False)[0], before[100])
+
+
+def test_sessions_when_there_are_several_are_never_joined(data: Path) -> None:
+    days = [load_bars(data / f"bars/lean/equity__usa__minute__aapl__2014060{d}_trade.zip").regular() for d in (5, 6)]
+    joined = [b for day in days for b in day.bars]
+    runs = split_sessions(joined, sessions=True)
+    assert [len(r) for r in runs] == [390, 390]
+    rows = feature_matrix(runs[1], sessions=True)
+    assert len(rows) == 390 - WINDOW + 1
+    assert rows[0][-1] == WINDOW - 1
+    known = targets(runs[1], 60)
+    assert np.isnan(known[-60:]).all()
+    assert known[0] == pytest.approx(runs[1][120].close / runs[1][60].close - 1)
+
+
+def test_training_when_honest_beats_shuffled_labels_and_is_repeatable() -> None:
+    history = seeded(6000)
+    early, late = BarSeries("AAPL", history.bars[:4500], False), BarSeries("AAPL", history.bars[4560:], False)
+    x, y = feature_matrix(late.bars, sessions=False), targets(late.bars, 60)
+    known = ~np.isnan(y)
+    honest, again, shuffled = train([early], 60), train([early], 60), train([early], 60, shuffle_labels=True)
+    assert honest.text == again.text
+
+    def correlation(text: str) -> float:
+        return float(np.corrcoef(LoadedModel(text, "t").predict(x[known]), y[known])[0, 1])
+
+    assert correlation(honest.text) > 0.3
+    assert correlation(honest.text) > abs(correlation(shuffled.text)) + 0.2
+    assert honest.metrics["held_out_rows"] > 0
+
+
+def test_training_when_in_a_child_tells_its_progress_and_gives_the_same_model() -> None:
+    told: list[tuple[int, int]] = []
+    model = train_in_child([seeded()], 60, lambda done, total: told.append((done, total)))
+    assert model.text == train([seeded()], 60).text
+    assert told[-1][0] == told[-1][1]
+    assert [d for d, _ in told] == sorted(d for d, _ in told)
+
+
+def test_loaded_model_when_of_other_features_is_refused(data: Path) -> None:
+    with pytest.raises(ModelRefused, match="bars-1"):
+        LoadedModel((data / "lightgbm" / "malformed" / "valid_control.txt").read_text(), "t")
+
+
+def test_bars_when_a_session_is_a_half_day_end_at_one(tmp_path: Path) -> None:
+    start = datetime(2013, 7, 3, 13, 0, tzinfo=UTC)
+    bars = tuple(Bar(start + timedelta(minutes=n), 1.0, 1.0, 1.0, 1.0, 1.0) for n in range(480))
+    kept = BarSeries("X", bars, True).regular().bars
+    assert (kept[0].start.hour, kept[0].start.minute) == (13, 30)
+    assert kept[-1].start == datetime(2013, 7, 3, 16, 59, tzinfo=UTC)
+
+
+def test_prediction_when_finite_is_never_rescaled(model_text: str) -> None:
+    rows = feature_matrix(seeded(400).bars, sessions=False)
+    answer = LoadedModel(model_text, "t").predict(rows)
+    assert all(map(math.isfinite, answer))
+    assert float(np.abs(answer).max()) < 0.05
