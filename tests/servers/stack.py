@@ -51,6 +51,8 @@ class Stack:
     def start(self, *names: str, **settings: str) -> None:
         """Start workers and wait for their first heartbeat."""
         for name in names:
+            if name in self.processes:
+                self.processes[name].wait(30)
             output = (self.home / f"{name}.out").open("ab")
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "worker", "worker", name],

@@ -205,15 +205,18 @@ class Trader:
         self._p.store.write_document(self._p.store.keys.trading_settings, None, dump_json(default))
 
     def _take_lease(self) -> None:
+        """Wait for it as long as another trader holds it; that one tells the account's status meanwhile."""
+        told = ""
         while not self._signals.stopping.is_set():
             holder = self._p.lease.take()
             if holder is None:
                 self._p.gate.owner = self._p.lease.owner
                 self._next_renewal = 0.0
                 return
-            self._p.status.fault("lease", f"account {self._p.account} is traded by {holder}; waiting for its lease")
+            if holder != told:
+                told = holder
+                self._p.logger.warning("waiting_for_lease", account=self._p.account, holder=holder)
             self._p.heartbeat.beat()
-            self._publish(self._p.switches.read())
             self._wait(RETRY_SECONDS)
         raise LeaseLost("stopped before the lease was free")
 
