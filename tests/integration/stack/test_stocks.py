@@ -130,9 +130,7 @@ def test_second_trader_when_on_another_host_waits_for_the_lease(stocks: Stack, b
     other = Stack(elsewhere, stocks.server, stocks.environment | {"SIXBOT_HOME": str(elsewhere)})
     try:
         other.start("trading")
-        eventually(
-            lambda: "is traded by" in str(other.output("trading")) or "is traded by" in str(stocks.status("last_error"))
-        )
+        eventually(lambda: "waiting_for_lease" in other.output("trading"), what="the second trader to wait")
         stocks.trade_until(1, "filled", AAPL=0.08)
         assert set(broker.posts.values()) == {1}
         stocks.kill("trading")
