@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,11 @@ def test_keys_when_declared_have_a_builder_each_and_no_builder_builds_another() 
 def test_keys_when_declared_stand_once() -> None:
     names = [key.name for key in KEYS]
     assert len(names) == len(set(names))
+
+
+def test_dependencies_page_when_compared_with_the_project_gives_every_package_a_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.split(r"[<>=~! \[]", requirement)[0] for requirement in project["dependencies"]]
+    rows = table_rows("../dependencies.md", 3)
+    assert [row[0] for row in rows] == [f"`{name}`" for name in names]
+    assert all(why and why_not for _, why, why_not in rows)
