@@ -5,13 +5,17 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from shared.config import Config
 from shared.documents import RiskSettings, TradingSettings
 from shared.keys import KEYS, Keys
+from worker.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "prefix:"
@@ -131,3 +135,24 @@ def test_dependencies_page_when_compared_with_the_project_gives_every_package_a_
     rows = table_rows("../dependencies.md", 3)
     assert [row[0] for row in rows] == [f"`{name}`" for name in names]
     assert all(why and why_not for _, why, why_not in rows)
+
+
+def leaves(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with the words that call it."""
+    for name, inner in getattr(command, "commands", {}).items():
+        if hasattr(inner, "commands"):
+            yield from leaves(inner, f"{path} {name}")
+        else:
+            yield f"{path} {name}", inner
+
+
+def test_cli_page_when_compared_with_the_commands_has_every_command_with_its_options() -> None:
+    rows = {
+        " ".join(word for word in row[0].strip("`").split() if word == word.lower() and word[0].isalpha()): row
+        for row in table_rows("cli.md", 3)
+    }
+    commands = dict(leaves(typer.main.get_command(app), "sixbot"))
+    assert set(rows) == set(commands)
+    for path, command in commands.items():
+        options = {o for p in command.params if p.param_type_name == "option" for o in (*p.opts, *p.secondary_opts)}
+        assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rows[path][2])) == options, path
