@@ -156,3 +156,15 @@ def test_cli_page_when_compared_with_the_commands_has_every_command_with_its_opt
     for path, command in commands.items():
         options = {o for p in command.params if p.param_type_name == "option" for o in (*p.opts, *p.secondary_opts)}
         assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rows[path][2])) == options, path
+
+
+def test_pages_when_they_link_to_files_of_the_project_find_them() -> None:
+    """A dead link in the page on safety is a step that nobody takes."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    dead = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+    assert not dead
