@@ -59,6 +59,7 @@ KEYS: tuple[Key, ...] = (
     Key("web:token:{hash}", "hash", "CLI", "web", "an API token, stored hashed, and its scopes"),
     Key("web:signin:{hash}", "string", "CLI", "web", "a single-use sign-in link", 900),
     Key("web:session:{hash}", "hash", "web", "web", "a session; removing it signs out", 43200),
+    Key("web:limit:{bucket}", "string", "web", "web", "how often an address has tried to sign in", 3600),
 )
 
 STREAM_LIMITS = {"equity": 50_000, "events": 100_000, "audit": 10_000}
@@ -136,3 +137,6 @@ class Keys:
 
     def web_session(self, digest: str) -> str:
         return f"{self.prefix}web:session:{digest}"
+
+    def web_limit(self, bucket: str) -> str:
+        return f"{self.prefix}web:limit:{bucket}"

@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response
 
 from shared.access import ROLE_SCOPES, Principal
 from shared.config import Config
+from shared.keys import Keys
 from web.context import context
 from web.errors import ApiError, wants_json
 
@@ -39,7 +40,9 @@ def register_auth(app: Flask, config: Config) -> None:
     login.user_loader(_load_user)
     csrf.init_app(app)
     app.config["RATELIMIT_STORAGE_URI"] = config.redis_address()
-    app.config["RATELIMIT_KEY_PREFIX"] = f"{config.sixbot_key_prefix}web:limit"
+    app.config["RATELIMIT_STORAGE_OPTIONS"] = {
+        "key_prefix": Keys(config.sixbot_key_prefix).web_limit("").removesuffix(":")  # the storage adds the colon
+    }
     limiter.init_app(app)
     app.before_request(_identify)
 
