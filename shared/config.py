@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigError
 
-DEFAULT_TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "SPY")
+DEFAULT_TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "GOOGL", "META", "TSLA", "AMD", "SPY", "QQQ")
 
 
 class Config(BaseSettings):

@@ -20,12 +20,12 @@ class Use:
 
 
 def memory_of(processes: Iterable[tuple[str, int]]) -> Sequence[Use]:
-    """PSS and RSS of each process with its children; a process that is gone is left out."""
+    """PSS and RSS of each process with its children (``up``: without them); one that is gone is left out."""
     rows = []
     for name, pid in processes:
         try:
             root = psutil.Process(pid)
-            family = [root, *root.children(recursive=True)]
+            family = [root] if name == "up" else [root, *root.children(recursive=True)]
         except psutil.Error:
             continue
         pss = sum(_pss(p.pid) for p in family)

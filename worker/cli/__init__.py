@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from worker.cli.main import main
+import sys
 
-__all__ = ["main"]
+
+def main() -> None:
+    """Entry point of the console script. A worker's process stays small: it loads no other command."""
+    if len(sys.argv) == 3 and sys.argv[1] == "worker" and not sys.argv[2].startswith("-"):
+        from worker.cli.process import run
+
+        sys.exit(run(sys.argv[2]))
+    from worker.cli.main import main as all_commands
+
+    all_commands()

@@ -97,9 +97,8 @@ class _Up:
             self._tell(f"web: {base}")
             return
         link = access.create_link("operator", base)
-        self._console.print(
-            Text.assemble("web: open ", (link.url, "bold cyan"), " to set a password (good for 15 minutes)")
-        )
+        invitation = Text.assemble("web: open ", (link.url, "bold cyan"), " to set a password (good for 15 minutes)")
+        self._console.print(invitation, soft_wrap=True)
 
     # -- the status line ------------------------------------------------------------------------------------------
 

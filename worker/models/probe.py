@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 
+from worker.models.booster import import_lightgbm
 from worker.models.validation import ModelRefused
 
 SECONDS = 20.0
@@ -27,7 +28,7 @@ def probe_in_child(text: str, features: int) -> None:
 def _main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    import lightgbm
+    lightgbm = import_lightgbm()
     import numpy as np
 
     rows = np.array([[0.0] * int(sys.argv[1]), [1.0] * int(sys.argv[1])])

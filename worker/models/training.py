@@ -13,6 +13,7 @@ from typing import Any
 from shared.errors import ConfigError
 from worker.core.bar_features import NAMES, VERSION, feature_matrix, split_sessions, targets
 from worker.feeds.bars import BarSeries
+from worker.models.booster import import_lightgbm
 
 ROUNDS = 80
 HOLDOUT = 0.2
@@ -86,7 +87,7 @@ def train(
 
 
 def _fit(x: Any, y: Any, progress: Callable[[int], None]) -> Any:
-    import lightgbm
+    lightgbm = import_lightgbm()
 
     data = lightgbm.Dataset(x, y, feature_name=list(NAMES), params={"verbosity": -1, "num_threads": 1})
     return lightgbm.train(PARAMETERS, data, ROUNDS, callbacks=[lambda env: progress(env.iteration + 1)])

@@ -10,6 +10,7 @@ from typing import Any
 from shared.errors import PredictionError
 from worker.core.bar_features import NAMES, VERSION, WINDOW, feature_matrix, session_minute, session_of
 from worker.core.types import Bar, Prediction
+from worker.models.booster import import_lightgbm
 from worker.models.probe import probe_in_child
 from worker.models.registry import ModelRegistry
 from worker.models.validation import ModelRefused, check_text
@@ -25,7 +26,7 @@ class LoadedModel:
     """A checked model, ready to predict rows of ``bars-1``. One thread always."""
 
     def __init__(self, text: str, source: str) -> None:
-        import lightgbm
+        lightgbm = import_lightgbm()
 
         facts = check_text(text.encode())
         if facts.feature_names != NAMES:

@@ -32,6 +32,7 @@ def child_environment(config: Config, address: str, *, demo: bool) -> dict[str, 
     environment = dict(os.environ)
     environment["REDIS_URL"] = address
     environment["SIXBOT_HOME"] = str(config.sixbot_home.resolve())
+    environment.setdefault("MALLOC_ARENA_MAX", "2")  # many small threads; an arena for each would only waste memory
     if demo:
         environment.setdefault("CYCLE_SECONDS", DEMO_CYCLE_SECONDS)
     return environment

@@ -1,8 +1,8 @@
 """The seeded market: the same seed, ticker and minute always have the same bar, however and whenever it is asked.
 
-Log price runs through nodes every four hours; from node to node it moves by a drift of +2.4 %, 0 or −2.4 % (0.6 % an
-hour, so that an honest model of the last hour's returns sees it) plus a Brownian bridge of 0.04 % a minute. Drifts
-lean back towards the start price as it is left.
+Log price runs through nodes every four hours, at another minute for each ticker; from node to node it moves by a drift
+of +2.4 % or −2.4 % (0.6 % an hour, so that an honest model of the last hour's returns sees it) plus a Brownian bridge
+of 0.04 % a minute. Drifts lean back towards the start price as it is left.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class SeededMarket:
         self._seed, self.tickers = seed, frozenset(tickers)
         self._nodes: dict[str, list[float]] = {}
         self._paths: dict[tuple[str, int], list[float]] = {}
+        self._offsets: dict[str, int] = {}
 
     def instrument(self, ticker: str) -> Instrument | None:
         return Instrument(ticker) if ticker in self.tickers else None
@@ -74,7 +75,7 @@ class SeededMarket:
     def _close(self, ticker: str, minute: int) -> float:
         if ticker not in self.tickers:
             raise KeyError(ticker)
-        regime, within = divmod(minute, REGIME_MINUTES)
+        regime, within = divmod(minute + self._offset(ticker), REGIME_MINUTES)
         return self._path(ticker, regime)[within]
 
     def _path(self, ticker: str, regime: int) -> list[float]:
@@ -89,7 +90,7 @@ class SeededMarket:
             walk.append(total)
         base = self._base(ticker)
         path = [
-            base * math.exp(start + (end - start + 0.0) * share + step - total * share)
+            base * math.exp(start + (end - start) * share + step - total * share)
             for step, share in ((walk[n], (n + 1) / REGIME_MINUTES) for n in range(REGIME_MINUTES))
         ]
         if len(self._paths) >= _CACHED_REGIMES * len(self.tickers):
@@ -104,8 +105,16 @@ class SeededMarket:
             dice = random.Random(f"{self._seed}:{ticker}:drift:{len(nodes)}")  # noqa: S311 - a market, not a secret
             lean = math.tanh(level / 0.1)
             roll = dice.random() * 2 - 1 - lean * 0.6
-            nodes.append(level + (REGIME_DRIFT if roll > 0.2 else -REGIME_DRIFT if roll < -0.2 else 0.0))
+            nodes.append(level + (REGIME_DRIFT if roll > 0 else -REGIME_DRIFT))
         return nodes[regime]
+
+    def _offset(self, ticker: str) -> int:
+        """So that not every ticker turns at the same minute."""
+        found = self._offsets.get(ticker)
+        if found is None:
+            dice = random.Random(f"{self._seed}:{ticker}:offset")  # noqa: S311 - a market, not a secret
+            found = self._offsets[ticker] = dice.randrange(REGIME_MINUTES)
+        return found
 
     def _base(self, ticker: str) -> float:
         return 40.0 + random.Random(f"{self._seed}:{ticker}:base").random() * 260.0  # noqa: S311 - a market, no secret

@@ -1,0 +1,28 @@
+"""A worker's process: run it, and turn what it raises into an exit code that says what to do."""
+
+from __future__ import annotations
+
+import sys
+
+from shared.config import load_config
+from shared.errors import ConfigError, SixbotError, StoreError
+from worker.runtime import AccountLocked, ExitCode
+
+
+def run(name: str, account: str = "default") -> int:
+    """Until it is told to stop; returns the exit code."""
+    from worker.compose import run_worker
+
+    try:
+        return run_worker(name, load_config(), account)
+    except (ConfigError, AccountLocked) as error:
+        return _failed(error, ExitCode.CONFIG)
+    except StoreError as error:
+        return _failed(error, ExitCode.REDIS_UNREACHABLE)
+    except SixbotError as error:
+        return _failed(error, ExitCode.FAILURE)
+
+
+def _failed(error: Exception, code: ExitCode) -> int:
+    sys.stderr.write(f"sixbot worker: {error}\n")
+    return code
