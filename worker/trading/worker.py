@@ -125,6 +125,7 @@ class Trader:
         self._p.logger.warning("paused", why=why)
         self._p.status.fault(source, why)
         self._p.status.forget()
+        self._p.heartbeat.beat()  # what is away costs the trading, not the process
         try:
             self._publish(self._p.switches.read())
         except SixbotError:
