@@ -55,8 +55,9 @@ def status(
 
 
 def _healthy(found: Mapping[str, Any]) -> bool:
-    system, status_ = found["system_status"], found["trading_status"]
-    running = isinstance(system, dict) and system.get("worker_running") is True
+    status_ = found["trading_status"]
+    live = {w.get("name") for w in _workers(found) if w.get("state") == "live"}
+    running = {"trading", "emergency"} <= live
     report = found["stop_report"]
     proven = not isinstance(report, dict) or report.get("state") != "NOT_PROVEN"
     return running and proven and isinstance(status_, dict) and not status_.get("last_error")
@@ -198,9 +199,12 @@ def start(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] 
     """Start trading: states mode, strategy and limits, lifts the stop, removes the STOP file."""
     with exit_codes():
         config = load_config()
-        control = Control(open_store(config), SystemClock())
+        store = open_store(config)
+        control = Control(store, SystemClock())
         settings, risk = control.settings().value, control.risk().value
-        typer.echo(f"mode {config.mode.upper()}, strategy {settings.strategy}")
+        status_ = store.get_json(store.keys.trading_status)
+        mode = status_.get("mode") if isinstance(status_, dict) else None
+        typer.echo(f"mode {str(mode or config.mode).upper()}, strategy {settings.strategy}")
         typer.echo(f"buy above {settings.buy_threshold_pct}, sell below -{settings.sell_threshold_pct}")
         for name, value in risk.plain().items():
             typer.echo(f"  {name} {value}")

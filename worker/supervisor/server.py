@@ -67,15 +67,15 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text + "\n")
 
 
-def refuse_unsafe_server(client: redis.Redis) -> None:
+def refuse_unsafe_server(client: redis.Redis) -> bool:
     """A server that evicts, or is open to the network without a password, is refused. Raises ConfigError.
 
-    A server that does not tell its configuration (a managed one) is believed.
+    False: the server does not tell its configuration (a managed one, or a user without the right), so it is believed.
     """
     try:
         found = client.config_get("maxmemory-policy", "bind", "requirepass", "protected-mode")
     except redis.ResponseError:
-        return
+        return False
     told = {_text(name): _text(value) for name, value in found.items()}
     policy = told.get("maxmemory-policy", "noeviction")
     if policy != "noeviction":
@@ -84,6 +84,7 @@ def refuse_unsafe_server(client: redis.Redis) -> None:
     local = all(a.lstrip("-") in {"127.0.0.1", "::1", "localhost"} for a in told.get("bind", "").split())
     if exposed and not (local and told.get("bind")):
         raise ConfigError("this Redis is open to the network without a password: set requirepass, or bind 127.0.0.1")
+    return True
 
 
 def _text(value: object) -> str:

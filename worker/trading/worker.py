@@ -40,6 +40,8 @@ TICK_SECONDS = 0.25
 LEASE_RENEW_SECONDS = 2.0
 RECONCILE_SECONDS = 10.0
 RETRY_SECONDS = 1.0
+UNARMED_SECONDS = 5.0
+UNARMED = "not armed: the emergency worker is silent or a stop is latched (stop_latch), so nothing is sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Trader:
         self._ready = False
         self._next_cycle = self._next_reconcile = self._next_renewal = 0.0
         self._next_cycle_at: datetime | None = None
+        self._unarmed_since: float | None = None
 
     # -- from other threads ---------------------------------------------------------------------------------------
 
@@ -159,12 +162,22 @@ class Trader:
         if ready and not self._ready:
             self._next_cycle = 0.0
         self._ready = ready
+        self._watch_arming(switches.on and not ready, now)
         if ready and now >= self._next_cycle:
             self._run_cycle(switches)
             switches = self._p.switches.read()
         self._p.status.next_run = self._next_cycle_at if switches.on else None
         self._p.status.fault("document", switches.error)
         self._publish(switches)
+
+    def _watch_arming(self, waiting: bool, now: float) -> None:
+        """Both documents say ON and nobody arms: say so, since nothing else would."""
+        if not waiting:
+            self._unarmed_since = None
+        elif self._unarmed_since is None:
+            self._unarmed_since = now
+        silent = self._unarmed_since is not None and now - self._unarmed_since >= UNARMED_SECONDS
+        self._p.status.fault("arming", UNARMED if silent else None)
 
     def alive(self) -> None:
         """Signs of life and the lease; also called between the tickers of a long cycle."""
