@@ -19,6 +19,7 @@ from worker.core.types import (
     Bar,
     Execution,
     Instrument,
+    LastPrice,
     MarketClock,
     OrderState,
     OrderType,
@@ -58,6 +59,7 @@ _ORDER_TYPE = {
     "limit": OrderType.LIMIT,
     "stop": OrderType.STOP,
     "stop_limit": OrderType.STOP_LIMIT,
+    "trailing_stop": OrderType.STOP,
 }
 _SIDE = {"buy": Side.BUY, "sell": Side.SELL, "sell_short": Side.SELL}
 
@@ -72,6 +74,9 @@ REFUSALS: dict[int, re.Pattern[str]] = {
 }
 """The allow-list of final refusals, by body code and message; the HTTP status alone says too little."""
 
+MAX_DIGITS, MAX_PLACES = 18, 60
+"""No quantity or price has more digits before and after its point; an exponent of millions fills the memory."""
+
 QUOTES = ("USDT", "USDC", "USD", "BTC")
 
 
@@ -85,7 +90,21 @@ def decimal(value: object) -> Decimal:
         raise ValueError(f"not a number: {value!r}") from error
     if not number.is_finite():
         raise ValueError(f"not finite: {value!r}")
+    if number.adjusted() >= MAX_DIGITS or int(number.as_tuple().exponent) < -MAX_PLACES:
+        raise ValueError(f"out of range: {str(value)[:40]!r}")
     return number
+
+
+def positive(value: object) -> Decimal:
+    """A Decimal above zero: a price, or the size of an execution. Raises ValueError."""
+    number = decimal(value)
+    if number <= 0:
+        raise ValueError(f"not positive: {value!r}")
+    return number
+
+
+def _optional_positive(value: object) -> Decimal | None:
+    return None if value in (None, "") else positive(value)
 
 
 def _optional(value: object) -> Decimal | None:
@@ -110,24 +129,25 @@ def order(found: Json) -> VenueOrder:
     if not found["id"]:
         raise ValueError("an order without id")
     filled = _optional(found.get("filled_qty")) or Decimal(0)
-    qty = _optional(found.get("qty"))
-    average = _optional(found.get("filled_avg_price"))
-    if qty is None:
-        notional, price = _optional(found.get("notional")), average or _optional(found.get("limit_price"))
-        qty = filled if found["status"] == "filled" else (notional / price if notional and price else filled)
-    if qty < 0 or filled < 0:
+    if filled < 0:
         raise ValueError(f"negative quantity in order {found['id']}")
+    qty = _optional_positive(found.get("qty"))
+    average = _optional_positive(found.get("filled_avg_price")) if filled else None
+    limit_price = _optional_positive(found.get("limit_price"))
+    if qty is None:
+        notional, price = _optional_positive(found.get("notional")), average or limit_price
+        qty = filled if found["status"] == "filled" else (notional / price if notional and price else filled)
     return VenueOrder(
         venue_order_id=str(found["id"]),
         client_order_id=found.get("client_order_id"),
-        ticker=str(found["symbol"]),
+        ticker=symbol(str(found["symbol"]), str(found.get("asset_class", ""))),
         side=_SIDE[found["side"]],
         qty=qty,
         state=STATUS[found["status"]],
-        type=_ORDER_TYPE.get(found.get("type") or found.get("order_type") or "", OrderType.MARKET),
+        type=_ORDER_TYPE[found.get("type") or found["order_type"]],
         filled_qty=filled,
-        avg_fill_price=average if filled else None,
-        limit_price=_optional(found.get("limit_price")),
+        avg_fill_price=average,
+        limit_price=limit_price,
         created_at=_time(found.get("submitted_at") or found.get("created_at")),
         updated_at=_time(found.get("updated_at")),
     )
@@ -148,8 +168,8 @@ def activity(found: Json) -> Execution:
         client_order_id=None,
         ticker=str(found["symbol"]),
         side=_SIDE[found["side"]],
-        qty=decimal(found["qty"]),
-        price=decimal(found["price"]),
+        qty=positive(found["qty"]),
+        price=positive(found["price"]),
         fee=_optional(found.get("commission")) or Decimal(0),
         time=parse_rfc3339(found["transaction_time"]),
         derived=True,
@@ -172,8 +192,8 @@ def update(found: Json) -> OrderUpdate:
             client_order_id=changed.client_order_id,
             ticker=changed.ticker,
             side=changed.side,
-            qty=decimal(found["qty"]),
-            price=decimal(found["price"]),
+            qty=positive(found["qty"]),
+            price=positive(found["price"]),
             fee=Decimal(0),
             time=at,
         ),
@@ -182,6 +202,8 @@ def update(found: Json) -> OrderUpdate:
 
 def position(found: Json) -> VenuePosition:
     qty = decimal(found["qty"])
+    if found.get("side", "long") not in {"long", "short"}:
+        raise ValueError(f"a position's side is {found['side']!r}")
     return VenuePosition(
         ticker=symbol(str(found["symbol"]), str(found.get("asset_class", ""))),
         qty=abs(qty),
@@ -193,7 +215,9 @@ def position(found: Json) -> VenuePosition:
 
 
 def account(found: Json) -> AccountState:
-    blocked = any(found.get(n) is True for n in ("trading_blocked", "account_blocked", "trade_suspended_by_user"))
+    blocked = any(
+        found.get(n) not in (False, None) for n in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
+    )
     return AccountState(
         equity=decimal(found["equity"]),
         cash=decimal(found["cash"]),
@@ -216,18 +240,25 @@ def clock(found: Json) -> MarketClock:
 
 def instrument(found: Json) -> Instrument:
     crypto = found.get("class") == "crypto"
-    lot = _optional(found.get("min_trade_increment")) if crypto else Decimal(1)
+    lot = _optional_positive(found.get("min_trade_increment")) if crypto else Decimal(1)
     return Instrument(
         ticker=str(found["symbol"]),
         lot_size=lot or Decimal("0.000000001"),
-        tick_size=(_optional(found.get("price_increment")) if crypto else None) or Decimal("0.01"),
+        tick_size=(_optional_positive(found.get("price_increment")) if crypto else None) or Decimal("0.01"),
         tradable=found.get("tradable") is True and found.get("status") == "active",
     )
 
 
+def last_price(found: Json) -> LastPrice:
+    return LastPrice(positive(found["p"]), parse_rfc3339(found["t"]))
+
+
 def bar(found: Json) -> Bar:
-    figures = [float(decimal(found[name])) for name in ("o", "h", "l", "c", "v")]
-    return Bar(parse_rfc3339(found["t"]), *figures)
+    opened, high, low, close = (float(positive(found[name])) for name in ("o", "h", "l", "c"))
+    volume = decimal(found["v"])
+    if volume < 0:
+        raise ValueError(f"negative volume: {volume}")
+    return Bar(parse_rfc3339(found["t"]), opened, high, low, close, float(volume))
 
 
 def structured(body: str) -> tuple[int, str] | None:
@@ -235,7 +266,7 @@ def structured(body: str) -> tuple[int, str] | None:
     try:
         found = json.loads(body)
         code, message = found["code"], found["message"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return (code, str(message)) if isinstance(code, int) and not isinstance(code, bool) else None
 

@@ -1,6 +1,7 @@
 """``trade_updates`` through alpaca-py's TradingStream, in a thread and an event loop of its own.
 
 A reconnect replays nothing, so every connection raises the generation, and whoever sees that repairs the gap by REST.
+The server's word that it listens raises it again: what happened between our asking and that is repaired too.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class AlpacaStream:
     ) -> None:
         self._on_update, self._logger = on_update, logging.getLogger("venue.stream")
         self._generation, self._connected = 0, False
+        self._closing = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="trade-updates", daemon=True)
@@ -45,6 +47,11 @@ class AlpacaStream:
                 await super()._start_ws()  # type: ignore[no-untyped-call]  # alpaca-py leaves it untyped
                 outer._generation += 1
                 outer._connected = True
+
+            async def _dispatch(self, msg: dict[str, Any]) -> None:
+                if msg.get("stream") == "listening":
+                    outer._generation += 1
+                await super()._dispatch(msg)
 
             async def close(self) -> None:
                 outer._connected = False
@@ -69,11 +76,14 @@ class AlpacaStream:
 
     def close(self) -> None:
         """alpaca-py's own stop waits up to five seconds; the task is cancelled instead."""
+        self._closing.set()
+        self._connected = False
         loop, task = self._loop, self._task
         if loop is not None and task is not None:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(task.cancel)
-        self._thread.join(timeout=1.0)
+        if self._thread.is_alive():
+            self._thread.join(timeout=1.0)
 
     async def _take(self, message: Any) -> None:
         try:
@@ -81,7 +91,8 @@ class AlpacaStream:
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             self._logger.warning("an update that makes no sense: %r", error)
             return
-        self._on_update(update)
+        if not self._closing.is_set():
+            self._on_update(update)
 
     def _run(self) -> None:
         with contextlib.suppress(asyncio.CancelledError):
@@ -90,6 +101,7 @@ class AlpacaStream:
     async def _main(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         try:
-            await self._inner._run_forever()
+            if not self._closing.is_set():  # a close that came before this line found no task to cancel
+                await self._inner._run_forever()
         finally:
             await self._inner.close()
