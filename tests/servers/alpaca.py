@@ -164,6 +164,8 @@ class AlpacaServer:
         await self._stop.wait()
         for socket in list(self._sockets):
             await socket.close()
+        for _ in range(10):  # asyncio leaks a connection whose accept is under way when its server closes
+            await asyncio.sleep(0)
         await runner.cleanup()
 
     @web.middleware
