@@ -496,5 +496,7 @@ def _error(status: int, code: int, message: str, **more: str) -> web.Response:
 def alpaca_server(**options: Any) -> Iterator[AlpacaServer]:
     server = AlpacaServer(**options)
     server.start()
-    yield server
-    server.stop()
+    try:
+        yield server
+    finally:
+        server.stop()

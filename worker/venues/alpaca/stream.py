@@ -91,8 +91,12 @@ class AlpacaStream:
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             self._logger.warning("an update that makes no sense: %r", error)
             return
-        if not self._closing.is_set():
+        if self._closing.is_set():
+            return
+        try:
             self._on_update(update)
+        except Exception:  # alpaca-py would go on without a word
+            self._logger.exception("an update was not taken")
 
     def _run(self) -> None:
         with contextlib.suppress(asyncio.CancelledError):

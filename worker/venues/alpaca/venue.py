@@ -135,14 +135,16 @@ class AlpacaVenue:
 
         A short page does not end the list, since legs are rolled up after the page is cut: a page without news does.
         """
-        found: dict[str, VenueOrder] = {}
+        found: list[VenueOrder] = []
+        known: set[str] = set()
         page = {**query, "limit": ORDERS_PAGE, "direction": "desc", "nested": "true"}
         for _ in range(MAX_PAGES):
             rows = wire.rows(partial(self._trading.get, "/orders", page))
-            new = [o for o in wire.read(partial(_orders_in, rows)) if o.venue_order_id not in found]
-            found.update((o.venue_order_id, o) for o in new)
+            new = [o for o in wire.read(partial(_orders_in, rows)) if o.venue_order_id not in known]
+            known.update(o.venue_order_id for o in new)
+            found = new + found
             if not new and len(rows) < ORDERS_PAGE:
-                return sorted(found.values(), key=lambda o: o.created_at or datetime.min.replace(tzinfo=UTC))
+                return found
             if not new:
                 break
             page = {**page, "until": wire.read(partial(_until, rows))}
@@ -252,7 +254,7 @@ def _cancel_row(row: Any) -> CancelResult:
 
 
 def _orders_in(rows: Any) -> list[VenueOrder]:
-    return [mapping.order(leg) for row in rows for leg in mapping.with_legs(row)]
+    return [mapping.order(leg) for row in reversed(rows) for leg in mapping.with_legs(row)]
 
 
 def _fills_in(rows: Any) -> list[Execution]:
