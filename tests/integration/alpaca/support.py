@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -60,3 +61,36 @@ def venue_at(port: int) -> AlpacaVenue:
     """A venue whose trading and data addresses are a port on loopback."""
     url = f"http://127.0.0.1:{port}"
     return AlpacaVenue(KEY, SECRET, SystemClock(), trading_url=url, data_url=url, stream_url=f"{url}/stream")
+
+
+@contextmanager
+def dripping(body: str, *, headers_first: bool = False) -> Iterator[AlpacaVenue]:
+    """A venue whose peer answers one request byte by byte, ten a second for 20 s, and then with all the rest."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body) + 200}\r\n"
+    at_once, slow, rest = (f"{head}\r\n", " " * 200, body) if headers_first else ("", head + "X-Long: ", "")
+    slow = slow.ljust(200, "x")
+    rest = rest or f"\r\n\r\n{' ' * 200}{body}"
+    left = threading.Event()
+
+    def serve() -> None:
+        with suppress(OSError):
+            peer, _ = listening.accept()
+            with peer:
+                peer.recv(65536)
+                peer.sendall(at_once.encode())
+                for byte in slow.encode():
+                    if left.wait(0.1):
+                        return
+                    peer.sendall(bytes([byte]))
+                peer.sendall(rest.encode())
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        venue = venue_at(listening.getsockname()[1])
+        try:
+            yield venue
+        finally:
+            venue.close()
+            left.set()
+            thread.join(30)

@@ -12,7 +12,7 @@ import pytest
 
 from shared.errors import OrderNotFound, VenueUnavailable
 from tests.contract.cases_alpaca import alpaca_venue, minutes
-from tests.integration.alpaca.support import error, go, limit_order, lines, listener
+from tests.integration.alpaca.support import dripping, error, go, limit_order, lines, listener
 from tests.servers.alpaca import AlpacaServer
 from worker.core.types import Bar, Side
 from worker.venues.alpaca import AlpacaVenue
@@ -106,6 +106,12 @@ def test_order_by_client_id_when_told_another_order_is_unavailable(server: Alpac
 
 def test_read_when_the_venue_never_answers_gives_up_by_itself() -> None:
     with listener() as (_, venue), pytest.raises(VenueUnavailable):
+        venue.open_orders()
+
+
+def test_read_when_the_answer_drips_gives_up_by_itself() -> None:
+    """The status and headers come at once, the list never ends; a stop must not hang on it."""
+    with dripping("[]", headers_first=True) as venue, pytest.raises(VenueUnavailable):
         venue.open_orders()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import NotSent, OrderNotFound, VenueAmbiguous, VenueRejected
-from tests.integration.alpaca.support import ORDERS, error, go, limit_order, lines, listener, venue_at
+from tests.integration.alpaca.support import ORDERS, dripping, error, go, limit_order, lines, listener, venue_at
 from tests.servers.alpaca import AlpacaServer
 from tests.support import free_port
 from worker.core.types import OrderState, OrderType, Side
@@ -182,6 +182,14 @@ def test_submit_when_the_venue_never_answers_gives_up_by_itself() -> None:
     """alpaca-py alone would wait for ever; the peer here still has not said a word when the call is over."""
     with listener() as (_, venue), pytest.raises(VenueAmbiguous):
         venue.submit(limit_order(), go)
+
+
+def test_submit_when_the_answer_drips_gives_up_by_itself() -> None:
+    """Every byte arrives in time, the answer does not; it would be a good one in the end."""
+    wanted = limit_order()
+    body = json.dumps({**OTHER, "client_order_id": wanted.client_order_id})
+    with dripping(body) as venue, pytest.raises(VenueAmbiguous):
+        venue.submit(wanted, go)
 
 
 def test_submit_when_accepted_tells_the_order_as_it_was_wanted(server: AlpacaServer, venue: AlpacaVenue) -> None:
