@@ -3,79 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from alpaca.trading.enums import OrderSide as AlpacaSide
 from alpaca.trading.enums import OrderStatus as AlpacaStatus
 from alpaca.trading.enums import OrderType as AlpacaType
-from hypothesis import given
-from hypothesis import strategies as st
 
+from tests.integration.alpaca.samples import ACCOUNT, ASSET, ORDER, POSITION, UPDATE
 from tests.integration.alpaca.support import lines
 from worker.core.orders import FINAL
 from worker.core.types import OrderState, OrderType, Side
 from worker.venues.alpaca import mapping
-
-ORDER: dict[str, Any] = {
-    "id": "61e69015-8549-4bfd-b9c3-01e75843f47d",
-    "client_order_id": "sx-e-1",
-    "symbol": "AAPL",
-    "asset_class": "us_equity",
-    "side": "buy",
-    "type": "limit",
-    "qty": "10",
-    "filled_qty": "4",
-    "filled_avg_price": "99.5",
-    "limit_price": "100",
-    "status": "partially_filled",
-    "submitted_at": "2026-01-05T10:00:00.123456789-05:00",
-    "updated_at": "2026-01-05T15:00:01Z",
-}
-FILL: dict[str, Any] = {
-    "id": "20260105150000000::9a7d",
-    "order_id": ORDER["id"],
-    "symbol": "AAPL",
-    "side": "sell",
-    "qty": "2",
-    "price": "100.5",
-    "transaction_time": "2026-01-05T15:00:00.5Z",
-}
-UPDATE: dict[str, Any] = {
-    "event": "partial_fill",
-    "execution_id": "9a7d",
-    "qty": "4",
-    "price": "99.5",
-    "timestamp": "2026-01-05T15:00:01Z",
-    "order": ORDER,
-}
-POSITION: dict[str, Any] = {
-    "symbol": "AAPL",
-    "asset_class": "us_equity",
-    "side": "long",
-    "qty": "5",
-    "avg_entry_price": "100",
-    "market_value": "600",
-    "unrealized_pl": "100",
-}
-ACCOUNT: dict[str, Any] = {"equity": "103820.56", "cash": "-23140.2", "buying_power": "262113.632", "currency": "USD"}
-CLOCK: dict[str, Any] = {"timestamp": "2026-01-05T10:00:00-05:00", "is_open": True, "next_open": None}
-BAR: dict[str, Any] = {"t": "2026-01-05T15:00:00Z", "o": 1.0, "h": 2.0, "l": 0.5, "c": 1.5, "v": 10}
-ASSET: dict[str, Any] = {
-    "class": "crypto",
-    "symbol": "BTC/USD",
-    "status": "active",
-    "tradable": True,
-    "min_trade_increment": "0.0001",
-    "price_increment": "0.01",
-}
-NO_NUMBERS: list[object] = ["NaN", "Infinity", "-Infinity", float("nan"), float("inf"), "sNaN", "x", True, [], {}]
-NO_NUMBERS += ["1e400", 1e300, "1E+999999999", "1E-999999999"]
-MALFORMED = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 
 def test_status_table_when_compared_with_the_library_is_complete() -> None:
@@ -152,78 +93,6 @@ def test_instrument_when_not_active_or_not_tradable_is_not_tradable() -> None:
     assert mapping.instrument({**ASSET, "class": "us_equity", "symbol": "AAPL"}).lot_size == 1
 
 
-LOADERS: dict[str, tuple[Callable[[Any], object], dict[str, Any], list[str], list[str]]] = {
-    "order": (mapping.order, ORDER, ["filled_qty"], ["qty", "filled_avg_price", "limit_price"]),
-    "activity": (mapping.activity, FILL, [], ["qty", "price"]),
-    "update": (mapping.update, UPDATE, [], ["qty", "price"]),
-    "position": (mapping.position, POSITION, ["qty", "avg_entry_price", "market_value", "unrealized_pl"], []),
-    "account": (mapping.account, ACCOUNT, ["equity", "cash", "buying_power"], []),
-    "bar": (mapping.bar, BAR, ["v"], ["o", "h", "l", "c"]),
-    "last_price": (mapping.last_price, {"t": FILL["transaction_time"], "p": 1.5}, [], ["p"]),
-    "instrument": (mapping.instrument, ASSET, [], ["min_trade_increment", "price_increment"]),
-}
-
-
-@pytest.mark.parametrize("name", LOADERS)
-def test_value_when_a_figure_is_no_finite_number_in_range_is_refused(name: str) -> None:
-    load, good, figures, positive = LOADERS[name]
-    load(good)
-    for field in figures + positive:
-        for bad in NO_NUMBERS:
-            with pytest.raises(MALFORMED):
-                pytest.fail(f"{field}={bad!r} was read as {load({**good, field: bad})!r}")
-
-
-@pytest.mark.parametrize("name", LOADERS)
-def test_value_when_a_price_or_size_is_not_positive_is_refused(name: str) -> None:
-    load, good, _, positive = LOADERS[name]
-    for field in positive:
-        for bad in ("0", "-1", 0, -0.5):
-            with pytest.raises(ValueError, match="not positive"):
-                pytest.fail(f"{field}={bad!r} was read as {load({**good, field: bad})!r}")
-
-
-@pytest.mark.parametrize(
-    ("load", "good", "change"),
-    [
-        (mapping.order, ORDER, {"status": "teleported"}),
-        (mapping.order, ORDER, {"status": None}),
-        (mapping.order, ORDER, {"status": "FILLED"}),
-        (mapping.order, ORDER, {"side": "hold"}),
-        (mapping.order, ORDER, {"side": None}),
-        (mapping.order, ORDER, {"type": "iceberg"}),
-        (mapping.order, ORDER, {"type": None}),
-        (mapping.order, ORDER, {"id": ""}),
-        (mapping.order, ORDER, {"id": None}),
-        (mapping.order, ORDER, {"filled_qty": "-1"}),
-        (mapping.order, ORDER, {"submitted_at": "yesterday"}),
-        (mapping.order, ORDER, {"submitted_at": "2026-01-05T15:00:00"}),
-        (mapping.activity, FILL, {"side": "hold"}),
-        (mapping.activity, FILL, {"transaction_time": None}),
-        (mapping.update, UPDATE, {"timestamp": "later"}),
-        (mapping.update, UPDATE, {"order": None}),
-        (mapping.position, POSITION, {"side": "sideways"}),
-        (mapping.clock, CLOCK, {"is_open": "true"}),
-        (mapping.clock, CLOCK, {"timestamp": ""}),
-        (mapping.bar, BAR, {"v": -1}),
-        (mapping.bar, BAR, {"t": None}),
-    ],
-)
-def test_value_when_an_enum_or_time_is_unknown_is_refused(
-    load: Callable[[Any], object], good: dict[str, Any], change: dict[str, Any]
-) -> None:
-    load(good)
-    with pytest.raises(MALFORMED):
-        load({**good, **change})
-
-
-@pytest.mark.parametrize("load", [entry[0] for entry in LOADERS.values()])
-def test_value_when_it_is_no_object_is_refused(load: Callable[[Any], object]) -> None:
-    for bad in (None, [], "", "text", 0, {}):
-        with pytest.raises(MALFORMED):
-            load(bad)
-
-
 def test_update_when_it_is_a_fill_carries_the_execution_and_the_cumulative_figures() -> None:
     told = mapping.update(UPDATE)
     assert told.execution is not None
@@ -245,24 +114,6 @@ def test_update_when_it_is_no_fill_or_has_no_execution_id_is_the_order_alone() -
 )
 def test_error_body_when_not_alpaca_s_own_is_no_structured_answer(body: str) -> None:
     assert mapping.structured(body) is None
-
-
-@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**17), max_value=10**17, places=9))
-def test_decimal_when_sent_as_text_comes_back_exactly(number: Decimal) -> None:
-    assert mapping.decimal(str(number)) == number
-
-
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda c: st.lists(c), max_leaves=5))
-def test_order_when_any_field_is_anything_is_read_or_refused_by_known_errors(value: object) -> None:
-    """Nothing that a venue can say may escape as an error that the adapter does not catch."""
-    for field in ORDER:
-        try:
-            told = mapping.order({**ORDER, field: value})
-        except MALFORMED:
-            continue
-        assert told.qty.is_finite()
-        assert told.qty >= 0
-        assert told.filled_qty.is_finite()
 
 
 def test_recorded_orders_when_read_are_orders(data: Path) -> None:

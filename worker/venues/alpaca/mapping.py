@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from datetime import UTC, timedelta
+from decimal import Decimal
 from typing import Any
 
 from shared.clock import parse_rfc3339
@@ -28,8 +28,11 @@ from worker.core.types import (
     VenueOrder,
     VenuePosition,
 )
+from worker.venues.alpaca.figures import decimal, optional, optional_positive, positive, time
+from worker.venues.base import CancelOutcome, CancelResult
 
 S = OrderState
+TICK = timedelta(microseconds=1)
 Json = Mapping[str, Any]
 
 STATUS: dict[str, OrderState] = {
@@ -74,45 +77,7 @@ REFUSALS: dict[int, re.Pattern[str]] = {
 }
 """The allow-list of final refusals, by body code and message; the HTTP status alone says too little."""
 
-MAX_DIGITS, MAX_PLACES = 18, 60
-"""No quantity or price has more digits before and after its point; an exponent of millions fills the memory."""
-
 QUOTES = ("USDT", "USDC", "USD", "BTC")
-
-
-def decimal(value: object) -> Decimal:
-    """A finite Decimal from a string or a JSON number, never through binary rounding. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"not a number: {value!r}")
-    try:
-        number = Decimal(value if isinstance(value, str) else repr(value))
-    except InvalidOperation as error:
-        raise ValueError(f"not a number: {value!r}") from error
-    if not number.is_finite():
-        raise ValueError(f"not finite: {value!r}")
-    if number.adjusted() >= MAX_DIGITS or int(number.as_tuple().exponent) < -MAX_PLACES:
-        raise ValueError(f"out of range: {str(value)[:40]!r}")
-    return number
-
-
-def positive(value: object) -> Decimal:
-    """A Decimal above zero: a price, or the size of an execution. Raises ValueError."""
-    number = decimal(value)
-    if number <= 0:
-        raise ValueError(f"not positive: {value!r}")
-    return number
-
-
-def _optional_positive(value: object) -> Decimal | None:
-    return None if value in (None, "") else positive(value)
-
-
-def _optional(value: object) -> Decimal | None:
-    return None if value in (None, "") else decimal(value)
-
-
-def _time(value: object) -> datetime | None:
-    return None if not value else parse_rfc3339(str(value))
 
 
 def symbol(raw: str, asset_class: str = "") -> str:
@@ -128,14 +93,14 @@ def order(found: Json) -> VenueOrder:
     """One order. Raises KeyError, TypeError or ValueError where it is none."""
     if not found["id"]:
         raise ValueError("an order without id")
-    filled = _optional(found.get("filled_qty")) or Decimal(0)
+    filled = optional(found.get("filled_qty")) or Decimal(0)
     if filled < 0:
         raise ValueError(f"negative quantity in order {found['id']}")
-    qty = _optional_positive(found.get("qty"))
-    average = _optional_positive(found.get("filled_avg_price")) if filled else None
-    limit_price = _optional_positive(found.get("limit_price"))
+    qty = optional_positive(found.get("qty"))
+    average = optional_positive(found.get("filled_avg_price")) if filled else None
+    limit_price = optional_positive(found.get("limit_price"))
     if qty is None:
-        notional, price = _optional_positive(found.get("notional")), average or limit_price
+        notional, price = optional_positive(found.get("notional")), average or limit_price
         qty = filled if found["status"] == "filled" else (notional / price if notional and price else filled)
     return VenueOrder(
         venue_order_id=str(found["id"]),
@@ -148,8 +113,8 @@ def order(found: Json) -> VenueOrder:
         filled_qty=filled,
         avg_fill_price=average,
         limit_price=limit_price,
-        created_at=_time(found.get("submitted_at") or found.get("created_at")),
-        updated_at=_time(found.get("updated_at")),
+        created_at=time(found.get("submitted_at") or found.get("created_at")),
+        updated_at=time(found.get("updated_at")),
     )
 
 
@@ -170,7 +135,7 @@ def activity(found: Json) -> Execution:
         side=_SIDE[found["side"]],
         qty=positive(found["qty"]),
         price=positive(found["price"]),
-        fee=_optional(found.get("commission")) or Decimal(0),
+        fee=optional(found.get("commission")) or Decimal(0),
         time=parse_rfc3339(found["transaction_time"]),
         derived=True,
     )
@@ -181,7 +146,7 @@ def update(found: Json) -> OrderUpdate:
     changed = order(found["order"])
     if found["event"] not in {"fill", "partial_fill"} or not found.get("execution_id"):
         return OrderUpdate(changed)
-    at = _time(found.get("timestamp")) or changed.updated_at
+    at = time(found.get("timestamp")) or changed.updated_at
     if at is None:
         raise ValueError("a fill without time")
     return OrderUpdate(
@@ -233,18 +198,18 @@ def clock(found: Json) -> MarketClock:
     return MarketClock(
         now=parse_rfc3339(found["timestamp"]),
         is_open=found["is_open"],
-        next_open=_time(found.get("next_open")),
-        next_close=_time(found.get("next_close")),
+        next_open=time(found.get("next_open")),
+        next_close=time(found.get("next_close")),
     )
 
 
 def instrument(found: Json) -> Instrument:
     crypto = found.get("class") == "crypto"
-    lot = _optional_positive(found.get("min_trade_increment")) if crypto else Decimal(1)
+    lot = optional_positive(found.get("min_trade_increment")) if crypto else Decimal(1)
     return Instrument(
         ticker=str(found["symbol"]),
         lot_size=lot or Decimal("0.000000001"),
-        tick_size=(_optional_positive(found.get("price_increment")) if crypto else None) or Decimal("0.01"),
+        tick_size=(optional_positive(found.get("price_increment")) if crypto else None) or Decimal("0.01"),
         tradable=found.get("tradable") is True and found.get("status") == "active",
     )
 
@@ -259,6 +224,28 @@ def bar(found: Json) -> Bar:
     if volume < 0:
         raise ValueError(f"negative volume: {volume}")
     return Bar(parse_rfc3339(found["t"]), opened, high, low, close, float(volume))
+
+
+def cancel_row(row: Any) -> CancelResult:
+    status = int(row["status"])
+    if status in {200, 204, 207}:
+        return CancelResult(str(row["id"]), CancelOutcome.REQUESTED)
+    outcome = CancelOutcome.ALREADY_FINAL if status in {404, 422} else CancelOutcome.UNCONFIRMED
+    return CancelResult(str(row["id"]), outcome, f"status {status}")
+
+
+def orders_in(rows: Any) -> list[VenueOrder]:
+    return [order(leg) for row in reversed(rows) for leg in with_legs(row)]
+
+
+def fills_in(rows: Any) -> list[Execution]:
+    return [activity(row) for row in rows]
+
+
+def until(rows: Any) -> str:
+    """Where the next page begins: ``until`` is exclusive, so a tick past the oldest, cut to microseconds by us."""
+    oldest = min(parse_rfc3339(row.get("submitted_at") or row["created_at"]) for row in rows)
+    return (oldest + TICK).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def structured(body: str) -> tuple[int, str] | None:

@@ -7,12 +7,12 @@ a timeout, nothing is sent twice, and the id is ours. Bodies are read raw, so th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from shared.clock import Clock, parse_rfc3339, rfc3339
+from shared.clock import Clock, rfc3339
 from shared.config import Config
 from shared.errors import ConfigError, OrderNotFound, VenueAmbiguous, VenueError, VenueUnavailable
 from worker.core.orders import FINAL
@@ -34,7 +34,6 @@ from worker.venues.base import CancelOutcome, CancelResult, Capabilities, SendGu
 ORDERS_PAGE, ACTIVITIES_PAGE, BARS_PAGE = 500, 100, 10_000
 MAX_PAGES = 200
 SESSION_REACH = timedelta(hours=9)
-TICK = timedelta(microseconds=1)
 
 
 class AlpacaVenue:
@@ -121,7 +120,7 @@ class AlpacaVenue:
 
     def cancel_all(self) -> list[CancelResult]:
         rows = wire.rows(lambda: self._trading.delete("/orders"))
-        return wire.read(lambda: [_cancel_row(row) for row in rows])
+        return wire.read(lambda: [mapping.cancel_row(row) for row in rows])
 
     def open_orders(self) -> list[VenueOrder]:
         """A working order's finished legs, and the finished parent of working legs, are told but are not open."""
@@ -140,14 +139,14 @@ class AlpacaVenue:
         page = {**query, "limit": ORDERS_PAGE, "direction": "desc", "nested": "true"}
         for _ in range(MAX_PAGES):
             rows = wire.rows(partial(self._trading.get, "/orders", page))
-            new = [o for o in wire.read(partial(_orders_in, rows)) if o.venue_order_id not in known]
+            new = [o for o in wire.read(partial(mapping.orders_in, rows)) if o.venue_order_id not in known]
             known.update(o.venue_order_id for o in new)
             found = new + found
             if not new and len(rows) < ORDERS_PAGE:
                 return found
             if not new:
                 break
-            page = {**page, "until": wire.read(partial(_until, rows))}
+            page = {**page, "until": wire.read(partial(mapping.until, rows))}
         raise VenueUnavailable(f"no end of orders after {len(found)}")
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
@@ -163,7 +162,7 @@ class AlpacaVenue:
         fills: dict[str, Execution] = {}
         for _ in range(MAX_PAGES):
             rows = wire.rows(partial(self._trading.get, "/account/activities/FILL", query))
-            new = {f.execution_id: f for f in wire.read(partial(_fills_in, rows)) if f.execution_id not in fills}
+            new = {f.execution_id: f for f in wire.read(partial(mapping.fills_in, rows)) if f.execution_id not in fills}
             fills |= new
             if not new and len(rows) < ACTIVITIES_PAGE:
                 return list(fills.values())
@@ -243,25 +242,3 @@ class AlpacaVenue:
         if not isinstance(body, dict):
             raise VenueUnavailable(f"{path}: an answer that makes no sense: {str(body)[:200]}")
         return body
-
-
-def _cancel_row(row: Any) -> CancelResult:
-    status = int(row["status"])
-    if status in {200, 204, 207}:
-        return CancelResult(str(row["id"]), CancelOutcome.REQUESTED)
-    outcome = CancelOutcome.ALREADY_FINAL if status in {404, 422} else CancelOutcome.UNCONFIRMED
-    return CancelResult(str(row["id"]), outcome, f"status {status}")
-
-
-def _orders_in(rows: Any) -> list[VenueOrder]:
-    return [mapping.order(leg) for row in reversed(rows) for leg in mapping.with_legs(row)]
-
-
-def _fills_in(rows: Any) -> list[Execution]:
-    return [mapping.activity(row) for row in rows]
-
-
-def _until(rows: Any) -> str:
-    """Where the next page begins: ``until`` is exclusive, so a tick past the oldest, cut to microseconds by us."""
-    oldest = min(parse_rfc3339(row.get("submitted_at") or row["created_at"]) for row in rows)
-    return (oldest + TICK).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
