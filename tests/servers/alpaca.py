@@ -54,6 +54,7 @@ class AlpacaServer:
         self.page_size = 500
         self.fill_market_orders = True
         self.hidden: set[str] = set()
+        self.mute_streams = 0
         self._lies: dict[str, deque[Any]] = {}
         self._sockets: set[web.WebSocketResponse] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -455,9 +456,12 @@ class AlpacaServer:
     async def _stream(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
+        mute, self.mute_streams = self.mute_streams > 0, max(0, self.mute_streams - 1)
         async for message in socket:
             if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
                 break
+            if mute:
+                continue
             asked = json.loads(message.data)
             if asked["action"] in {"auth", "authenticate"}:
                 data = asked.get("data", asked)

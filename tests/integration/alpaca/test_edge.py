@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.integration.alpaca.samples import ACCOUNT, ASSET, BAR, CLOCK, FILL, ORDER, POSITION, UPDATE
@@ -89,11 +89,13 @@ def test_value_when_it_is_no_object_is_refused(load: Callable[[Any], object]) ->
             load(bad)
 
 
+@settings(deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**17), max_value=10**17, places=9))
 def test_decimal_when_sent_as_text_comes_back_exactly(number: Decimal) -> None:
     assert figures.decimal(str(number)) == number
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda c: st.lists(c), max_leaves=5))
 def test_order_when_any_field_is_anything_is_read_or_refused_by_known_errors(value: object) -> None:
     """Nothing that a venue can say may escape as an error that the adapter does not catch."""

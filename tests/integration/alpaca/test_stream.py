@@ -121,6 +121,21 @@ def test_stream_when_its_key_is_refused_never_counts_as_connected(server: Alpaca
     stream.close()
 
 
+def test_stream_when_its_sign_in_is_never_answered_tries_again(
+    server: AlpacaServer, venue: AlpacaVenue, seen: list[OrderUpdate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a peer still answers pings, so that nothing else would end the wait."""
+    monkeypatch.setattr("worker.venues.alpaca.stream.LISTEN_SECONDS", 0.3)
+    server.mute_streams = 1
+    stream = venue.stream_updates(seen.append)
+    eventually(lambda: server.requests["GET /stream"] >= 1, what="the first try")
+    assert stream.connected is False
+    monkeypatch.undo()
+    eventually(lambda: stream.connected and server.listeners == 1, what="a later try to listen")
+    sent(seen, venue)
+    stream.close()
+
+
 @pytest.mark.parametrize("frame", GARBAGE, ids=lambda f: repr(f)[:30])
 def test_stream_when_a_frame_is_garbage_loses_that_frame_alone(
     server: AlpacaServer, venue: AlpacaVenue, stream: UpdateStream, seen: list[OrderUpdate], frame: bytes | str

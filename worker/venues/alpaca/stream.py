@@ -18,6 +18,8 @@ from worker.core.types import OrderUpdate
 from worker.venues.alpaca import mapping
 
 PING = {"ping_interval": 5, "ping_timeout": 10, "open_timeout": 3, "close_timeout": 0.5, "max_queue": 4096}
+LISTEN_SECONDS = 5.0
+"""For connecting and signing in together; alpaca-py would wait for ever for the answer to its sign-in."""
 
 
 class AlpacaStream:
@@ -44,7 +46,8 @@ class AlpacaStream:
 
         class Counted(TradingStream):
             async def _start_ws(self) -> None:
-                await super()._start_ws()  # type: ignore[no-untyped-call]  # alpaca-py leaves it untyped
+                starting: Any = super()._start_ws()  # type: ignore[no-untyped-call]  # alpaca-py leaves it untyped
+                await asyncio.wait_for(starting, LISTEN_SECONDS)
                 outer._generation += 1
                 outer._connected = True
 
