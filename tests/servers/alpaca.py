@@ -21,6 +21,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from shared.clock import parse_rfc3339
 from tests.support import free_port
 
 KEY, SECRET = "test-key", "test-secret"
@@ -53,6 +54,7 @@ class AlpacaServer:
         self.page_size = 500
         self.fill_market_orders = True
         self.hidden: set[str] = set()
+        self.mute_streams = 0
         self._lies: dict[str, deque[Any]] = {}
         self._sockets: set[web.WebSocketResponse] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -106,6 +108,20 @@ class AlpacaServer:
 
         self._do(cut())
 
+    def send_frame(self, frame: bytes | str) -> None:
+        """Put any frame on every websocket that listens."""
+
+        async def put() -> None:
+            for socket in list(self._sockets):
+                await (socket.send_str(frame) if isinstance(frame, str) else socket.send_bytes(frame))
+
+        self._do(put())
+
+    @property
+    def listeners(self) -> int:
+        """How many websockets have asked for ``trade_updates``."""
+        return len(self._sockets)
+
     def open_ids(self) -> list[str]:
         """Venue ids of what works now."""
         return [o["id"] for o in list(self.orders.values()) if o["status"] in OPEN]
@@ -149,6 +165,8 @@ class AlpacaServer:
         await self._stop.wait()
         for socket in list(self._sockets):
             await socket.close()
+        for _ in range(10):  # asyncio leaks a connection whose accept is under way when its server closes
+            await asyncio.sleep(0)
         await runner.cleanup()
 
     @web.middleware
@@ -161,7 +179,8 @@ class AlpacaServer:
         lie = answers.popleft() if answers else None
         if isinstance(lie, tuple) or (isinstance(lie, int) and lie < 500):
             status, body = lie if isinstance(lie, tuple) else (lie, "")
-            return web.Response(status=status, text=body, content_type="application/json")
+            to = {"Location": "/v2/elsewhere"} if 300 <= status < 400 else None
+            return web.Response(status=status, text=body, content_type="application/json", headers=to)
         answer: web.StreamResponse = await handler(request)
         if lie is None:
             return answer
@@ -288,9 +307,9 @@ class AlpacaServer:
         if query.get("status", "open") == "open":
             found = [o for o in found if o["status"] in OPEN]
         if "after" in query:
-            found = [o for o in found if o["submitted_at"] > query["after"].replace("Z", "")]
+            found = [o for o in found if parse_rfc3339(o["submitted_at"]) > parse_rfc3339(query["after"])]
         if "until" in query:
-            found = [o for o in found if o["submitted_at"] <= query["until"]]
+            found = [o for o in found if parse_rfc3339(o["submitted_at"]) < parse_rfc3339(query["until"])]
         found.sort(key=lambda o: o["submitted_at"], reverse=query.get("direction", "desc") == "desc")
         return web.json_response(found[: min(int(query.get("limit", 50)), self.page_size)])
 
@@ -417,7 +436,7 @@ class AlpacaServer:
         return web.json_response({"trades": {ticker: trade}})
 
     async def _bars(self, request: web.Request) -> web.Response:
-        """Two bars a page, so that paging is always exercised."""
+        """Forty bars a page, so that paging is always exercised."""
         start, end = request.query["start"].rstrip("Z"), request.query["end"].rstrip("Z")
         rows = [
             (ticker, bar)
@@ -437,9 +456,12 @@ class AlpacaServer:
     async def _stream(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
+        mute, self.mute_streams = self.mute_streams > 0, max(0, self.mute_streams - 1)
         async for message in socket:
             if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
                 break
+            if mute:
+                continue
             asked = json.loads(message.data)
             if asked["action"] in {"auth", "authenticate"}:
                 data = asked.get("data", asked)
@@ -478,5 +500,7 @@ def _error(status: int, code: int, message: str, **more: str) -> web.Response:
 def alpaca_server(**options: Any) -> Iterator[AlpacaServer]:
     server = AlpacaServer(**options)
     server.start()
-    yield server
-    server.stop()
+    try:
+        yield server
+    finally:
+        server.stop()

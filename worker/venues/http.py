@@ -1,13 +1,17 @@
 """HTTP to a venue: what is sent is sent once, and not before a guard has let it go.
 
 ``guarded`` runs a SendGuard as the last statement before the first byte of the request is written, in the thread that
-writes it and after the connection stands. No retry, no redirect, 3 s for connecting and reading together.
+writes it and after the connection stands. No retry, no redirect, 3 s for connecting and the whole answer together: a
+socket's own timeout begins anew with every byte, so that an answer that drips would never end.
 """
 
 from __future__ import annotations
 
+import http.client
+import io
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,8 +56,43 @@ def _before_write(connection: Any) -> None:
     _sending.started = True
 
 
+class _Timed(io.RawIOBase):
+    """A socket's stream that must be read to its end before a deadline. Raises TimeoutError."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self._raw, self._sock = raw, sock
+        timeout = sock.gettimeout()
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the answer is not complete in time")
+            self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class TimedResponse(http.client.HTTPResponse):
+    """The timeout that the socket has when the answer is awaited holds for all of the answer."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        stream: Any = self.fp
+        self.fp = io.BufferedReader(_Timed(stream.detach(), sock))
+
+
 class GuardedConnection(HTTPConnection):
     """Plain HTTP."""
+
+    response_class = TimedResponse
 
     def send(self, data: Any) -> None:
         _before_write(self)
@@ -62,6 +101,8 @@ class GuardedConnection(HTTPConnection):
 
 class GuardedTLSConnection(HTTPSConnection):
     """The same over TLS."""
+
+    response_class = TimedResponse
 
     def send(self, data: Any) -> None:
         _before_write(self)

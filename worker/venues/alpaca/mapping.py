@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from datetime import UTC, timedelta
+from decimal import Decimal
 from typing import Any
 
 from shared.clock import parse_rfc3339
@@ -19,6 +19,7 @@ from worker.core.types import (
     Bar,
     Execution,
     Instrument,
+    LastPrice,
     MarketClock,
     OrderState,
     OrderType,
@@ -27,8 +28,11 @@ from worker.core.types import (
     VenueOrder,
     VenuePosition,
 )
+from worker.venues.alpaca.figures import decimal, optional, optional_positive, positive, time
+from worker.venues.base import CancelOutcome, CancelResult
 
 S = OrderState
+TICK = timedelta(microseconds=1)
 Json = Mapping[str, Any]
 
 STATUS: dict[str, OrderState] = {
@@ -58,6 +62,7 @@ _ORDER_TYPE = {
     "limit": OrderType.LIMIT,
     "stop": OrderType.STOP,
     "stop_limit": OrderType.STOP_LIMIT,
+    "trailing_stop": OrderType.STOP,
 }
 _SIDE = {"buy": Side.BUY, "sell": Side.SELL, "sell_short": Side.SELL}
 
@@ -75,27 +80,6 @@ REFUSALS: dict[int, re.Pattern[str]] = {
 QUOTES = ("USDT", "USDC", "USD", "BTC")
 
 
-def decimal(value: object) -> Decimal:
-    """A finite Decimal from a string or a JSON number, never through binary rounding. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"not a number: {value!r}")
-    try:
-        number = Decimal(value if isinstance(value, str) else repr(value))
-    except InvalidOperation as error:
-        raise ValueError(f"not a number: {value!r}") from error
-    if not number.is_finite():
-        raise ValueError(f"not finite: {value!r}")
-    return number
-
-
-def _optional(value: object) -> Decimal | None:
-    return None if value in (None, "") else decimal(value)
-
-
-def _time(value: object) -> datetime | None:
-    return None if not value else parse_rfc3339(str(value))
-
-
 def symbol(raw: str, asset_class: str = "") -> str:
     """``BTCUSD`` of a crypto position is ``BTC/USD`` everywhere else."""
     if asset_class == "crypto" and "/" not in raw:
@@ -109,27 +93,28 @@ def order(found: Json) -> VenueOrder:
     """One order. Raises KeyError, TypeError or ValueError where it is none."""
     if not found["id"]:
         raise ValueError("an order without id")
-    filled = _optional(found.get("filled_qty")) or Decimal(0)
-    qty = _optional(found.get("qty"))
-    average = _optional(found.get("filled_avg_price"))
-    if qty is None:
-        notional, price = _optional(found.get("notional")), average or _optional(found.get("limit_price"))
-        qty = filled if found["status"] == "filled" else (notional / price if notional and price else filled)
-    if qty < 0 or filled < 0:
+    filled = optional(found.get("filled_qty")) or Decimal(0)
+    if filled < 0:
         raise ValueError(f"negative quantity in order {found['id']}")
+    qty = optional_positive(found.get("qty"))
+    average = optional_positive(found.get("filled_avg_price")) if filled else None
+    limit_price = optional_positive(found.get("limit_price"))
+    if qty is None:
+        notional, price = optional_positive(found.get("notional")), average or limit_price
+        qty = filled if found["status"] == "filled" else (notional / price if notional and price else filled)
     return VenueOrder(
         venue_order_id=str(found["id"]),
         client_order_id=found.get("client_order_id"),
-        ticker=str(found["symbol"]),
+        ticker=symbol(str(found["symbol"]), str(found.get("asset_class", ""))),
         side=_SIDE[found["side"]],
         qty=qty,
         state=STATUS[found["status"]],
-        type=_ORDER_TYPE.get(found.get("type") or found.get("order_type") or "", OrderType.MARKET),
+        type=_ORDER_TYPE[found.get("type") or found["order_type"]],
         filled_qty=filled,
-        avg_fill_price=average if filled else None,
-        limit_price=_optional(found.get("limit_price")),
-        created_at=_time(found.get("submitted_at") or found.get("created_at")),
-        updated_at=_time(found.get("updated_at")),
+        avg_fill_price=average,
+        limit_price=limit_price,
+        created_at=time(found.get("submitted_at") or found.get("created_at")),
+        updated_at=time(found.get("updated_at")),
     )
 
 
@@ -148,9 +133,9 @@ def activity(found: Json) -> Execution:
         client_order_id=None,
         ticker=str(found["symbol"]),
         side=_SIDE[found["side"]],
-        qty=decimal(found["qty"]),
-        price=decimal(found["price"]),
-        fee=_optional(found.get("commission")) or Decimal(0),
+        qty=positive(found["qty"]),
+        price=positive(found["price"]),
+        fee=optional(found.get("commission")) or Decimal(0),
         time=parse_rfc3339(found["transaction_time"]),
         derived=True,
     )
@@ -161,7 +146,7 @@ def update(found: Json) -> OrderUpdate:
     changed = order(found["order"])
     if found["event"] not in {"fill", "partial_fill"} or not found.get("execution_id"):
         return OrderUpdate(changed)
-    at = _time(found.get("timestamp")) or changed.updated_at
+    at = time(found.get("timestamp")) or changed.updated_at
     if at is None:
         raise ValueError("a fill without time")
     return OrderUpdate(
@@ -172,8 +157,8 @@ def update(found: Json) -> OrderUpdate:
             client_order_id=changed.client_order_id,
             ticker=changed.ticker,
             side=changed.side,
-            qty=decimal(found["qty"]),
-            price=decimal(found["price"]),
+            qty=positive(found["qty"]),
+            price=positive(found["price"]),
             fee=Decimal(0),
             time=at,
         ),
@@ -182,6 +167,8 @@ def update(found: Json) -> OrderUpdate:
 
 def position(found: Json) -> VenuePosition:
     qty = decimal(found["qty"])
+    if found.get("side", "long") not in {"long", "short"}:
+        raise ValueError(f"a position's side is {found['side']!r}")
     return VenuePosition(
         ticker=symbol(str(found["symbol"]), str(found.get("asset_class", ""))),
         qty=abs(qty),
@@ -193,7 +180,9 @@ def position(found: Json) -> VenuePosition:
 
 
 def account(found: Json) -> AccountState:
-    blocked = any(found.get(n) is True for n in ("trading_blocked", "account_blocked", "trade_suspended_by_user"))
+    blocked = any(
+        found.get(n) not in (False, None) for n in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
+    )
     return AccountState(
         equity=decimal(found["equity"]),
         cash=decimal(found["cash"]),
@@ -209,25 +198,54 @@ def clock(found: Json) -> MarketClock:
     return MarketClock(
         now=parse_rfc3339(found["timestamp"]),
         is_open=found["is_open"],
-        next_open=_time(found.get("next_open")),
-        next_close=_time(found.get("next_close")),
+        next_open=time(found.get("next_open")),
+        next_close=time(found.get("next_close")),
     )
 
 
 def instrument(found: Json) -> Instrument:
     crypto = found.get("class") == "crypto"
-    lot = _optional(found.get("min_trade_increment")) if crypto else Decimal(1)
+    lot = optional_positive(found.get("min_trade_increment")) if crypto else Decimal(1)
     return Instrument(
         ticker=str(found["symbol"]),
         lot_size=lot or Decimal("0.000000001"),
-        tick_size=(_optional(found.get("price_increment")) if crypto else None) or Decimal("0.01"),
+        tick_size=(optional_positive(found.get("price_increment")) if crypto else None) or Decimal("0.01"),
         tradable=found.get("tradable") is True and found.get("status") == "active",
     )
 
 
+def last_price(found: Json) -> LastPrice:
+    return LastPrice(positive(found["p"]), parse_rfc3339(found["t"]))
+
+
 def bar(found: Json) -> Bar:
-    figures = [float(decimal(found[name])) for name in ("o", "h", "l", "c", "v")]
-    return Bar(parse_rfc3339(found["t"]), *figures)
+    opened, high, low, close = (float(positive(found[name])) for name in ("o", "h", "l", "c"))
+    volume = decimal(found["v"])
+    if volume < 0:
+        raise ValueError(f"negative volume: {volume}")
+    return Bar(parse_rfc3339(found["t"]), opened, high, low, close, float(volume))
+
+
+def cancel_row(row: Any) -> CancelResult:
+    status = int(row["status"])
+    if status in {200, 204, 207}:
+        return CancelResult(str(row["id"]), CancelOutcome.REQUESTED)
+    outcome = CancelOutcome.ALREADY_FINAL if status in {404, 422} else CancelOutcome.UNCONFIRMED
+    return CancelResult(str(row["id"]), outcome, f"status {status}")
+
+
+def orders_in(rows: Any) -> list[VenueOrder]:
+    return [order(leg) for row in reversed(rows) for leg in with_legs(row)]
+
+
+def fills_in(rows: Any) -> list[Execution]:
+    return [activity(row) for row in rows]
+
+
+def until(rows: Any) -> str:
+    """Where the next page begins: ``until`` is exclusive, so a tick past the oldest, cut to microseconds by us."""
+    oldest = min(parse_rfc3339(row.get("submitted_at") or row["created_at"]) for row in rows)
+    return (oldest + TICK).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def structured(body: str) -> tuple[int, str] | None:
@@ -235,7 +253,7 @@ def structured(body: str) -> tuple[int, str] | None:
     try:
         found = json.loads(body)
         code, message = found["code"], found["message"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return (code, str(message)) if isinstance(code, int) and not isinstance(code, bool) else None
 

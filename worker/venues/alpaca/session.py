@@ -26,7 +26,11 @@ class GuardedAdapter(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         kwargs["timeout"] = call_timeout()
-        return super().send(request, **kwargs)
+        response = super().send(request, **kwargs)
+        if 300 <= response.status_code < 400:  # alpaca-py would take it for an empty success
+            response.close()
+            raise requests.TooManyRedirects(f"HTTP {response.status_code} from {request.url}", response=response)
+        return response
 
 
 def tame(client: C) -> C:

@@ -1,6 +1,7 @@
 """``trade_updates`` through alpaca-py's TradingStream, in a thread and an event loop of its own.
 
 A reconnect replays nothing, so every connection raises the generation, and whoever sees that repairs the gap by REST.
+The server's word that it listens raises it again: what happened between our asking and that is repaired too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from worker.core.types import OrderUpdate
 from worker.venues.alpaca import mapping
 
 PING = {"ping_interval": 5, "ping_timeout": 10, "open_timeout": 3, "close_timeout": 0.5, "max_queue": 4096}
+LISTEN_SECONDS = 5.0
+"""For connecting and signing in together; alpaca-py would wait for ever for the answer to its sign-in."""
 
 
 class AlpacaStream:
@@ -27,6 +30,7 @@ class AlpacaStream:
     ) -> None:
         self._on_update, self._logger = on_update, logging.getLogger("venue.stream")
         self._generation, self._connected = 0, False
+        self._closing = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="trade-updates", daemon=True)
@@ -42,9 +46,15 @@ class AlpacaStream:
 
         class Counted(TradingStream):
             async def _start_ws(self) -> None:
-                await super()._start_ws()  # type: ignore[no-untyped-call]  # alpaca-py leaves it untyped
+                starting: Any = super()._start_ws()  # type: ignore[no-untyped-call]  # alpaca-py leaves it untyped
+                await asyncio.wait_for(starting, LISTEN_SECONDS)
                 outer._generation += 1
                 outer._connected = True
+
+            async def _dispatch(self, msg: dict[str, Any]) -> None:
+                if msg.get("stream") == "listening":
+                    outer._generation += 1
+                await super()._dispatch(msg)
 
             async def close(self) -> None:
                 outer._connected = False
@@ -69,11 +79,14 @@ class AlpacaStream:
 
     def close(self) -> None:
         """alpaca-py's own stop waits up to five seconds; the task is cancelled instead."""
+        self._closing.set()
+        self._connected = False
         loop, task = self._loop, self._task
         if loop is not None and task is not None:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(task.cancel)
-        self._thread.join(timeout=1.0)
+        if self._thread.is_alive():
+            self._thread.join(timeout=1.0)
 
     async def _take(self, message: Any) -> None:
         try:
@@ -81,7 +94,12 @@ class AlpacaStream:
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             self._logger.warning("an update that makes no sense: %r", error)
             return
-        self._on_update(update)
+        if self._closing.is_set():
+            return
+        try:
+            self._on_update(update)
+        except Exception:  # alpaca-py would go on without a word
+            self._logger.exception("an update was not taken")
 
     def _run(self) -> None:
         with contextlib.suppress(asyncio.CancelledError):
@@ -90,6 +108,7 @@ class AlpacaStream:
     async def _main(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         try:
-            await self._inner._run_forever()
+            if not self._closing.is_set():  # a close that came before this line found no task to cancel
+                await self._inner._run_forever()
         finally:
             await self._inner.close()

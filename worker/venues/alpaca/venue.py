@@ -8,22 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
-from shared.clock import Clock, parse_rfc3339, rfc3339
+from shared.clock import Clock, rfc3339
 from shared.config import Config
-from shared.errors import (
-    ConfigError,
-    NotSent,
-    OrderNotFound,
-    VenueAmbiguous,
-    VenueError,
-    VenueRejected,
-    VenueUnavailable,
-)
+from shared.errors import ConfigError, OrderNotFound, VenueAmbiguous, VenueError, VenueUnavailable
+from worker.core.orders import FINAL
 from worker.core.types import (
     AccountState,
     Bar,
@@ -36,16 +28,12 @@ from worker.core.types import (
     VenueOrder,
     VenuePosition,
 )
-from worker.venues.alpaca import mapping
+from worker.venues.alpaca import mapping, wire
 from worker.venues.base import CancelOutcome, CancelResult, Capabilities, SendGuard, UpdateStream
-from worker.venues.http import guarded
-
-T = TypeVar("T")
 
 ORDERS_PAGE, ACTIVITIES_PAGE, BARS_PAGE = 500, 100, 10_000
 MAX_PAGES = 200
 SESSION_REACH = timedelta(hours=9)
-_MALFORMED = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 
 class AlpacaVenue:
@@ -100,9 +88,6 @@ class AlpacaVenue:
     # -- orders ---------------------------------------------------------------------------------------------------
 
     def submit(self, request: OrderRequest, guard: SendGuard) -> VenueOrder:
-        import requests
-        from alpaca.common.exceptions import APIError
-
         body = {
             "symbol": request.ticker,
             "qty": str(request.qty),
@@ -113,108 +98,104 @@ class AlpacaVenue:
         }
         if request.limit_price is not None:
             body["limit_price"] = str(request.limit_price)
-        with guarded(guard) as sending:
-            try:
-                answer: Any = self._trading.post("/orders", body)
-            except APIError as error:
-                raise _submit_error(error) from error
-            except (requests.RequestException, ValueError, OSError) as error:
-                if not sending.started:
-                    raise NotSent(f"no connection to Alpaca: {error}") from error
-                raise VenueAmbiguous(f"no usable answer from Alpaca: {error}") from error
+        answer = wire.send(lambda: self._trading.post("/orders", body), guard)
         try:
             told = mapping.order(answer)
-        except _MALFORMED as error:
+        except wire.MALFORMED as error:
             raise VenueAmbiguous(f"an answer that is no order: {str(answer)[:200]}") from error
         if told.client_order_id != request.client_order_id:
             raise VenueAmbiguous(f"the answer is of another order: {told.client_order_id}")
         return told
 
     def cancel(self, venue_order_id: str) -> CancelResult:
+        if not venue_order_id.strip("."):  # such a path would name the list of orders, and DELETE on that is cancel-all
+            return CancelResult(venue_order_id, CancelOutcome.UNCONFIRMED, "not an order id")
         try:
-            self._call(lambda: self._trading.delete(f"/orders/{quote(venue_order_id, safe='')}"))
+            wire.call(lambda: self._trading.delete(f"/orders/{quote(venue_order_id, safe='')}"))
             return CancelResult(venue_order_id, CancelOutcome.REQUESTED)
-        except OrderNotFound as error:
-            return CancelResult(venue_order_id, CancelOutcome.ALREADY_FINAL, str(error))
-        except Uncancelable as error:
+        except (OrderNotFound, wire.Uncancelable) as error:
             return CancelResult(venue_order_id, CancelOutcome.ALREADY_FINAL, str(error))
         except VenueError as error:
             return CancelResult(venue_order_id, CancelOutcome.UNCONFIRMED, str(error))
 
     def cancel_all(self) -> list[CancelResult]:
-        rows = self._call(lambda: self._trading.delete("/orders"))
-        return _read(lambda: [_cancel_row(row) for row in rows or ()])
+        rows = wire.rows(lambda: self._trading.delete("/orders"))
+        return wire.read(lambda: [mapping.cancel_row(row) for row in rows])
 
     def open_orders(self) -> list[VenueOrder]:
-        return self._orders({"status": "open"})
+        """A working order's finished legs, and the finished parent of working legs, are told but are not open."""
+        return [o for o in self._orders({"status": "open"}) if o.state not in FINAL]
 
     def orders_since(self, since: datetime) -> list[VenueOrder]:
         return self._orders({"status": "all", "after": rfc3339(since - timedelta(milliseconds=1))})
 
     def _orders(self, query: dict[str, Any]) -> list[VenueOrder]:
-        """All pages, newest first as the API likes it, returned oldest first; legs stand beside their parents."""
-        found: dict[str, VenueOrder] = {}
-        until: str | None = None
+        """All pages, newest first as the API likes it, returned oldest first; legs stand beside their parents.
+
+        A short page does not end the list, since legs are rolled up after the page is cut: a page without news does.
+        """
+        found: list[VenueOrder] = []
+        known: set[str] = set()
+        page = {**query, "limit": ORDERS_PAGE, "direction": "desc", "nested": "true"}
         for _ in range(MAX_PAGES):
-            page = {**query, "limit": ORDERS_PAGE, "direction": "desc", "nested": "true"}
-            if until is not None:
-                page["until"] = until
-            rows = self._call(partial(self._trading.get, "/orders", page))
-            orders = _read(partial(_orders_in, rows))
-            new = [o for o in orders if o.venue_order_id not in found]
-            found.update((o.venue_order_id, o) for o in new)
-            if len(rows) < ORDERS_PAGE or not new:
-                return list(found.values())[::-1]
-            until = str(rows[-1].get("submitted_at"))
-        raise VenueUnavailable(f"more than {MAX_PAGES} pages of orders")
+            rows = wire.rows(partial(self._trading.get, "/orders", page))
+            new = [o for o in wire.read(partial(mapping.orders_in, rows)) if o.venue_order_id not in known]
+            known.update(o.venue_order_id for o in new)
+            found = new + found
+            if not new and len(rows) < ORDERS_PAGE:
+                return found
+            if not new:
+                break
+            page = {**page, "until": wire.read(partial(mapping.until, rows))}
+        raise VenueUnavailable(f"no end of orders after {len(found)}")
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
         query = {"client_order_id": client_order_id}
-        return self._one(lambda: self._trading.get("/orders:by_client_order_id", query), mapping.order)
+        answer = wire.call(lambda: self._trading.get("/orders:by_client_order_id", query))
+        told = wire.read(lambda: mapping.order(answer))
+        if told.client_order_id != client_order_id:
+            raise VenueUnavailable(f"the answer is of another order: {told.client_order_id}")
+        return told
 
     def fills_since(self, since: datetime) -> list[Execution]:
         query: dict[str, Any] = {"after": rfc3339(since), "direction": "asc", "page_size": ACTIVITIES_PAGE}
-        fills: list[Execution] = []
+        fills: dict[str, Execution] = {}
         for _ in range(MAX_PAGES):
-            rows = self._call(partial(self._trading.get, "/account/activities/FILL", query))
-            fills += _read(partial(_fills_in, rows))
-            if len(rows) < ACTIVITIES_PAGE:
-                return fills
+            rows = wire.rows(partial(self._trading.get, "/account/activities/FILL", query))
+            new = {f.execution_id: f for f in wire.read(partial(mapping.fills_in, rows)) if f.execution_id not in fills}
+            fills |= new
+            if not new and len(rows) < ACTIVITIES_PAGE:
+                return list(fills.values())
+            if not new:
+                break
             query = {**query, "page_token": rows[-1]["id"]}
-        raise VenueUnavailable(f"more than {MAX_PAGES} pages of fills")
+        raise VenueUnavailable(f"no end of fills after {len(fills)}")
 
     # -- account and market ---------------------------------------------------------------------------------------
 
     def positions(self) -> list[VenuePosition]:
-        rows = self._call(lambda: self._trading.get("/positions"))
-        return _read(lambda: [mapping.position(row) for row in rows])
+        rows = wire.rows(lambda: self._trading.get("/positions"))
+        return wire.read(lambda: [mapping.position(row) for row in rows])
 
     def account(self) -> AccountState:
-        return self._one(lambda: self._trading.get("/account"), mapping.account)
+        answer = wire.get(lambda: self._trading.get("/account"))
+        return wire.read(lambda: mapping.account(answer))
 
     def clock(self) -> MarketClock:
-        told = self._one(lambda: self._trading.get("/clock"), mapping.clock)
+        answer = wire.get(lambda: self._trading.get("/clock"))
+        told = wire.read(lambda: mapping.clock(answer))
         return MarketClock(told.now, True) if self._crypto_only else told
 
     def instrument(self, ticker: str) -> Instrument:
-        try:
-            return self._one(lambda: self._trading.get(f"/assets/{quote(ticker, safe='')}"), mapping.instrument)
-        except OrderNotFound as error:
-            raise VenueUnavailable(f"Alpaca knows no {ticker}") from error
+        answer = wire.get(lambda: self._trading.get(f"/assets/{quote(ticker, safe='')}"))
+        return wire.read(lambda: mapping.instrument(answer))
 
     def last_price(self, ticker: str) -> LastPrice:
         if "/" in ticker:
             body = self._data(self._crypto, "/crypto/us/latest/trades", {"symbols": ticker})
         else:
             body = self._data(self._stocks, "/stocks/trades/latest", {"symbols": ticker, "feed": self._feed})
-        last = _read(lambda: self._last(body["trades"][ticker]))
-        if last.price <= Decimal(0):
-            raise VenueUnavailable(f"{ticker}: {last.price} is no price")
-        return last
-
-    @staticmethod
-    def _last(found: Any) -> LastPrice:
-        return LastPrice(mapping.decimal(found["p"]), parse_rfc3339(found["t"]))
+        return wire.read(lambda: mapping.last_price(body["trades"][ticker]))
 
     def bars(self, tickers: Sequence[str], count: int, until: datetime) -> dict[str, list[Bar]]:
         start = until - max(SESSION_REACH, timedelta(minutes=2 * count))
@@ -237,7 +218,7 @@ class AlpacaVenue:
                 for ticker, rows in body["bars"].items():
                     into[ticker] += [mapping.bar(row) for row in rows]
 
-            _read(take)
+            wire.read(take)
             token = body.get("next_page_token")
             if not token:
                 return
@@ -255,82 +236,9 @@ class AlpacaVenue:
         for client in (self._trading, self._stocks, self._crypto):
             client._session.close()
 
-    # -- wire -----------------------------------------------------------------------------------------------------
-
-    def _data(self, client: Any, path: str, query: dict[str, Any]) -> Any:
-        try:
-            body = self._call(lambda: client.get(path, query))
-        except OrderNotFound as error:
-            raise VenueUnavailable(f"{path}: {error}") from error
+    @staticmethod
+    def _data(client: Any, path: str, query: dict[str, Any]) -> Any:
+        body = wire.get(lambda: client.get(path, query))
         if not isinstance(body, dict):
             raise VenueUnavailable(f"{path}: an answer that makes no sense: {str(body)[:200]}")
         return body
-
-    def _one(self, ask: Callable[[], Any], load: Callable[[Any], T]) -> T:
-        found = self._call(ask)
-        return _read(lambda: load(found))
-
-    @staticmethod
-    def _call(ask: Callable[[], Any]) -> Any:
-        import requests
-        from alpaca.common.exceptions import APIError
-
-        try:
-            return ask()
-        except APIError as error:
-            raise _read_error(error) from error
-        except (requests.RequestException, ValueError, OSError) as error:
-            raise VenueUnavailable(f"Alpaca does not answer: {error}") from error
-
-
-class Uncancelable(VenueUnavailable):
-    """422 to a cancel: the order is in a state that cannot be canceled, which is a final one."""
-
-
-def _parts(error: Any) -> tuple[int, tuple[int, str] | None]:
-    status = error.status_code
-    return status if isinstance(status, int) else 0, mapping.structured(str(error))
-
-
-def _submit_error(error: Any) -> VenueError:
-    status, body = _parts(error)
-    if body is None:
-        return VenueAmbiguous(f"HTTP {status}: {str(error)[:200]}")
-    code, message = body
-    if mapping.DUPLICATE_ID.search(message):
-        return VenueAmbiguous(f"the client order id exists: {message}")
-    if mapping.is_final_refusal(status, code, message):
-        return VenueRejected(message, str(code))
-    return VenueAmbiguous(f"HTTP {status}, code {code}: {message}")
-
-
-def _read_error(error: Any) -> VenueError:
-    status, body = _parts(error)
-    if status == 404 and body is not None and body[0] == mapping.NOT_FOUND_CODE:
-        return OrderNotFound(body[1])
-    if status == 422 and body is not None and body[0] == 42210000:
-        return Uncancelable(body[1])
-    return VenueUnavailable(f"HTTP {status}: {str(error)[:200]}")
-
-
-def _cancel_row(row: Any) -> CancelResult:
-    status = int(row["status"])
-    if status in {200, 204, 207}:
-        return CancelResult(str(row["id"]), CancelOutcome.REQUESTED)
-    outcome = CancelOutcome.ALREADY_FINAL if status in {404, 422} else CancelOutcome.UNCONFIRMED
-    return CancelResult(str(row["id"]), outcome, f"status {status}")
-
-
-def _orders_in(rows: Any) -> list[VenueOrder]:
-    return [mapping.order(leg) for row in rows for leg in mapping.with_legs(row)]
-
-
-def _fills_in(rows: Any) -> list[Execution]:
-    return [mapping.activity(row) for row in rows]
-
-
-def _read(load: Callable[[], T]) -> T:
-    try:
-        return load()
-    except _MALFORMED as error:
-        raise VenueUnavailable(f"an answer from Alpaca that makes no sense: {error!r}") from error
