@@ -47,7 +47,7 @@ def replay(
             horizon or config.predict_horizon_minutes,
         )
     if json:
-        print_json({"report": str(where), **document["summary"]})
+        print_json({"report": str(where.with_suffix(".json")), "page": str(where), **document["summary"]})
     else:
         _tell(document, where)
     raise typer.Exit(Exit.INTERRUPTED if interrupted else Exit.OK)
@@ -158,4 +158,4 @@ def _tell(document: dict[str, Any], page: Path) -> None:
     if figures["denials"]:
         denied = ", ".join(f"{code} {count}" for code, count in figures["denials"].items())
         console.print(f"denied: {denied}", soft_wrap=True)
-    console.print(f"report: {page}", soft_wrap=True)
+    console.print(f"report: {page.with_suffix('.json')}\npage:   {page}", soft_wrap=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from shared.clock import Clock, rfc3339
@@ -32,7 +33,10 @@ from worker.venues.alpaca import mapping, wire
 from worker.venues.base import CancelOutcome, CancelResult, Capabilities, SendGuard, UpdateStream
 
 ORDERS_PAGE, ACTIVITIES_PAGE, BARS_PAGE = 500, 100, 10_000
+T = TypeVar("T")
+
 MAX_PAGES = 200
+BAR_IS_CURRENT = timedelta(minutes=2)
 SESSION_REACH = timedelta(hours=9)
 
 
@@ -65,6 +69,7 @@ class AlpacaVenue:
         self._stocks = tame(StockHistoricalDataClient(api_key, secret_key, raw_data=True, url_override=data_url))
         self._crypto = tame(CryptoHistoricalDataClient(api_key, secret_key, raw_data=True, url_override=data_url))
         self.mode = "paper" if paper else "live"
+        self._seen: set[str] = set()
         self.capabilities = Capabilities(sessions=not crypto_only, fractional=True)
 
     @classmethod
@@ -161,7 +166,9 @@ class AlpacaVenue:
         query: dict[str, Any] = {"after": rfc3339(since), "direction": "asc", "page_size": ACTIVITIES_PAGE}
         fills: dict[str, Execution] = {}
         for _ in range(MAX_PAGES):
-            rows = wire.rows(partial(self._trading.get, "/account/activities/FILL", query))
+            ask = partial(wire.rows, partial(self._trading.get, "/account/activities/FILL", query))
+            # Without the endpoint an order's cumulative figures tell all but the fees, which are none for stocks.
+            rows = self._offered("fills", ask, list)
             new = {f.execution_id: f for f in wire.read(partial(mapping.fills_in, rows)) if f.execution_id not in fills}
             fills |= new
             if not new and len(rows) < ACTIVITIES_PAGE:
@@ -187,15 +194,47 @@ class AlpacaVenue:
         return MarketClock(told.now, True) if self._crypto_only else told
 
     def instrument(self, ticker: str) -> Instrument:
-        answer = wire.get(lambda: self._trading.get(f"/assets/{quote(ticker, safe='')}"))
-        return wire.read(lambda: mapping.instrument(answer))
+        path = f"/assets/{quote(ticker, safe='')}"
+
+        def ask() -> Instrument:
+            answer = wire.get(lambda: self._trading.get(path))
+            return wire.read(lambda: mapping.instrument(answer))
+
+        if "/" in ticker:  # a coin's lot and tick cannot be guessed; whole shares at whole cents need no guess
+            return ask()
+        return self._offered("assets", ask, lambda: Instrument(ticker))
 
     def last_price(self, ticker: str) -> LastPrice:
-        if "/" in ticker:
-            body = self._data(self._crypto, "/crypto/us/latest/trades", {"symbols": ticker})
-        else:
-            body = self._data(self._stocks, "/stocks/trades/latest", {"symbols": ticker, "feed": self._feed})
-        return wire.read(lambda: mapping.last_price(body["trades"][ticker]))
+        def ask() -> LastPrice:
+            if "/" in ticker:
+                body = self._data(self._crypto, "/crypto/us/latest/trades", {"symbols": ticker})
+            else:
+                body = self._data(self._stocks, "/stocks/trades/latest", {"symbols": ticker, "feed": self._feed})
+            return wire.read(lambda: mapping.last_price(body["trades"][ticker]))
+
+        return self._offered("trades", ask, lambda: self._price_from_bars(ticker))
+
+    def _offered(self, name: str, ask: Callable[[], T], otherwise: Callable[[], T]) -> T:
+        """An answer, or what does without it where the address has never offered this endpoint.
+
+        Once it has, a 404 is a failure like any other. Raises VenueUnavailable.
+        """
+        try:
+            answer = ask()
+        except wire.NoSuchEndpoint:
+            if name in self._seen:
+                raise
+            return otherwise()
+        self._seen.add(name)
+        return answer
+
+    def _price_from_bars(self, ticker: str) -> LastPrice:
+        """Without the endpoint of trades: the last minute's close, which is current until the next one is due."""
+        now = self._clock.now()
+        found = self.bars([ticker], 1, now + timedelta(minutes=1))[ticker]
+        if not found or now - found[-1].start > BAR_IS_CURRENT:
+            raise VenueUnavailable(f"{ticker}: neither a last trade nor a current bar")
+        return LastPrice(Decimal(repr(found[-1].close)), now)
 
     def bars(self, tickers: Sequence[str], count: int, until: datetime) -> dict[str, list[Bar]]:
         start = until - max(SESSION_REACH, timedelta(minutes=2 * count))

@@ -19,6 +19,10 @@ class Uncancelable(VenueUnavailable):
     """422 to a cancel: the order is in a state that cannot be canceled, which is a final one."""
 
 
+class NoSuchEndpoint(VenueUnavailable):
+    """404 in other words than Alpaca's "this object does not exist": the address does not offer this endpoint."""
+
+
 def _failures() -> tuple[type[Exception], ...]:
     """Everything but an error answer that a call may raise; RecursionError is a body nested too deep."""
     import requests
@@ -99,6 +103,8 @@ def _read_error(error: Any) -> VenueError:
     status, body = _parts(error)
     if status == 404 and body is not None and body[0] == mapping.NOT_FOUND_CODE:
         return OrderNotFound(body[1])
+    if status == 404 and body is None:
+        return NoSuchEndpoint(f"HTTP 404: {str(error)[:200]}")
     if status == 422 and body is not None and body[0] == 42210000:
         return Uncancelable(body[1])
     return VenueUnavailable(f"HTTP {status}: {str(error)[:200]}")
