@@ -6,10 +6,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from shared.clock import rfc3339
 from tests.servers.exchange import ExchangeServer
 from tests.servers.stack import ON, Stack
 from tests.support import eventually
@@ -96,3 +100,34 @@ def test_stop_when_orders_rest_cancels_them_at_the_venue_and_proves_it(
     eventually(lambda: len(resting.trades("canceled")) == 3, what="the log to show the cancels")
     eventually(lambda: resting.redis.scard("orders:open") == 0)
     assert took < 30
+
+
+def test_installations_when_prefixed_share_a_server_and_nothing_else(
+    stack: Stack, exchange: ExchangeServer, tmp_path: Path
+) -> None:
+    stack.start("emergency", "trading")
+    home = tmp_path / "paper"
+    home.mkdir()
+    other = Stack(home, stack.server, stack.environment | {"SIXBOT_HOME": str(home), "SIXBOT_KEY_PREFIX": "paper:"})
+    try:
+        for name in ("emergency", "trading"):
+            other.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "worker", "worker", name], env=other.environment, stderr=subprocess.DEVNULL
+            )
+        eventually(lambda: other.json("paper:trading_status"), what="the other installation's status")
+        other.set("paper:trading_settings", ON)
+        eventually(lambda: (other.json("paper:trading_status") or {}).get("active") is True)
+
+        def traded() -> bool:
+            now = rfc3339(datetime.now(UTC))
+            other.set("paper:predictions", json.dumps({"AAPL": {"change_pct": 0.08, "time": now}}))
+            return any(t["status"] == "filled" for t in other.json("paper:trades_log") or [])
+
+        eventually(traded, what=f"a trade: {other.json('paper:trading_status')}")
+        assert stack.status("active") is False
+        assert stack.trades() == []
+        assert len(exchange.engine.book.orders) == 1
+        strangers = [k for k in stack.redis.scan_iter() if not k.startswith(b"paper:") and b"order:" in k]
+        assert strangers == []
+    finally:
+        other.close()
