@@ -5,12 +5,15 @@ The latch, the highest epoch ever given, the last good policies and switches, an
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from worker.runtime import AccountLocked
 
 SIZE = 8192
 
@@ -34,13 +37,23 @@ class Memory:
 
 
 class MemoryFile:
-    """``run/emergency-{account}.json``. A write that fails leaves ``trusted`` false, which forbids arming."""
+    """``run/emergency-{account}.json``, locked by its one owner. Raises AccountLocked.
+
+    A write that fails leaves ``trusted`` false, which forbids arming.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.trusted = True
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._fd)
+            raise AccountLocked(
+                f"{path} is held: another emergency worker guards this account; stop that one first"
+            ) from None
         if os.fstat(self._fd).st_size < SIZE:
             held = os.pread(self._fd, SIZE, 0)
             os.pwrite(self._fd, held.ljust(SIZE, b" "), 0)
