@@ -178,7 +178,7 @@ def number(value: object) -> float | None:
         return None
     try:
         found = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
 
@@ -197,7 +197,7 @@ def signed(value: object) -> str:
 
 def plain(value: object) -> str:
     """Text, or a dash for nothing."""
-    return DASH if value is None or value == "" else str(value)
+    return (str(value) if value is not None else "") or DASH
 
 
 def percent(value: object) -> str:
