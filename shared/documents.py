@@ -22,7 +22,7 @@ MAX_DEPTH = 32
 
 
 def parse_json(raw: bytes, max_bytes: int = MAX_BYTES) -> Any:
-    """Parse strictly: UTF-8, bounded size, at most 32 levels, no duplicate keys, no NaN or Infinity, no half characters.
+    """Parse strictly: UTF-8, bounded size, at most 32 levels, no duplicate keys, no NaN, Infinity or half characters.
 
     Raises DocumentError.
     """

@@ -12,17 +12,19 @@ from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from flask_login import LoginManager, UserMixin, current_user
 from flask_wtf.csrf import CSRFProtect
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from werkzeug.wrappers import Response
 
 from shared.access import ROLE_SCOPES, Principal
 from shared.config import Config
+from shared.store import TIMEOUT_SECONDS
 from web.context import context
 from web.errors import ApiError, wants_json
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 csrf = CSRFProtect()
-limiter = Limiter(get_remote_address, swallow_errors=True, in_memory_fallback_enabled=True)
 SIGN_IN_LIMIT = "10 per minute; 60 per hour"
 # Browsers drop tabs and line ends inside an address and read a backslash as a slash.
 _LOCAL = re.compile(r"/(?!/)[^\\\x00-\x20\x7f]*")
@@ -37,14 +39,33 @@ class SessionUser(UserMixin):  # type: ignore[misc]  # Flask-Login is untyped
 
 
 def register_auth(app: Flask, config: Config) -> None:
-    """Wire Flask-Login, CSRF and the limiter."""
+    """Wire Flask-Login and CSRF."""
     login = LoginManager(app, add_context_processor=False)  # an error page must not read Redis
     login.user_loader(_load_user)
     csrf.init_app(app)
-    app.config["RATELIMIT_STORAGE_URI"] = config.redis_address()
-    app.config["RATELIMIT_KEY_PREFIX"] = f"{config.sixbot_key_prefix}web:limit"
-    limiter.init_app(app)
     app.before_request(_identify)
+
+
+def limit_sign_in(app: Flask, config: Config, *endpoints: str) -> None:
+    """Bound the attempts to sign in by address, counted in Redis, in memory while it is away; nothing else is bound."""
+    storage: dict[str, Any] = {
+        "key_prefix": f"{config.sixbot_key_prefix}web:limit",
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": TIMEOUT_SECONDS,
+        "socket_connect_timeout": TIMEOUT_SECONDS,
+    }
+    limiter = Limiter(
+        get_remote_address,
+        app=app,
+        storage_uri=config.redis_address(),
+        storage_options=storage,
+        headers_enabled=True,
+        swallow_errors=True,
+        in_memory_fallback_enabled=True,
+    )
+    for endpoint in endpoints:
+        view: Any = app.view_functions[endpoint]
+        app.view_functions[endpoint] = cast("Any", limiter.limit(SIGN_IN_LIMIT)(view))
 
 
 def _load_user(secret: str) -> SessionUser | None:
