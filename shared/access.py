@@ -72,7 +72,10 @@ class Access:
     def users(self) -> list[User]:
         keys = self._store.keys
         with translated_errors():
-            names = [cast("bytes", k).decode() for k in self._store.client.scan_iter(match=keys.web_user("*"))]
+            names = [
+                cast("bytes", k).decode(errors="replace")
+                for k in self._store.client.scan_iter(match=keys.web_user("*"))
+            ]
         found = [self.user(name.removeprefix(keys.web_user(""))) for name in sorted(names)]
         return [user for user in found if user is not None]
 
@@ -120,7 +123,7 @@ class Access:
         """Whose link this is, without taking it."""
         with translated_errors():
             raw = self._store.client.get(self._store.keys.web_signin(digest(secret)))
-        return None if raw is None else cast("bytes", raw).decode()
+        return None if raw is None else cast("bytes", raw).decode(errors="replace")
 
     def take_link(self, secret: str, password: str) -> User:
         """Set the password and use the link up. Raises AccessError where either cannot be."""
@@ -135,7 +138,7 @@ class Access:
             raw = self._store.client.getdel(self._store.keys.web_signin(digest(secret)))
         if raw is None:
             raise AccessError("this link was used already or is too old: `sixbot user link NAME` makes a new one")
-        name = cast("bytes", raw).decode()
+        name = cast("bytes", raw).decode(errors="replace")
         with translated_errors():
             self._store.client.hset(self._store.keys.web_user(name), mapping={"password": hashed})
         user = self.user(name)
@@ -180,7 +183,10 @@ class Access:
         """Name, scopes and the first digits of the hash of every token."""
         keys = self._store.keys
         with translated_errors():
-            names = [cast("bytes", k).decode() for k in self._store.client.scan_iter(match=keys.web_token("*"))]
+            names = [
+                cast("bytes", k).decode(errors="replace")
+                for k in self._store.client.scan_iter(match=keys.web_token("*"))
+            ]
         rows = []
         for name in sorted(names):
             row = self._hash(name)
@@ -207,7 +213,7 @@ class Access:
     def _hash(self, key: str) -> dict[str, str]:
         with translated_errors():
             row = cast("dict[bytes, bytes]", self._store.client.hgetall(key))
-        return {name.decode(): value.decode() for name, value in row.items()}
+        return {n.decode(errors="replace"): v.decode(errors="replace") for n, v in row.items()}
 
 
 _NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$c2l4Ym90LW5vYm9keQ$0000000000000000000000000000000000000000000"

@@ -6,14 +6,16 @@ whole good one, which is what a person asking for a change means.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from shared.clock import Clock, rfc3339
 from shared.documents import D, Reading, RiskSettings, TradingSettings, dump_json, parse_json, version_of
-from shared.errors import DocumentError, SixbotError, shorten
-from shared.store import Store, judge
+from shared.errors import DocumentError, SixbotError, StoreError, StoreRefused, shorten
+from shared.store import Store, judge, translated_errors
 
 _ATTEMPTS = 50
 
@@ -58,14 +60,38 @@ class Control:
         return self._change(self._store.keys.risk_settings, RiskSettings, changes, actor, version, whole)
 
     def stop(self, actor: Actor) -> None:
-        """Turn trading off. Never waits for agreement: where the document is unreadable or contended it is replaced."""
+        """Turn trading off, whatever stands in the way. Raises StoreError where Redis takes no write at all.
+
+        A document that is contended, unreadable or of another Redis type is replaced; a Redis too full to write has it
+        deleted, which means OFF too, and the last good values stay in ``trading_status.applied``.
+        """
         try:
             self.change_settings({"enabled": False}, actor)
-        except (DocumentError, SixbotError):
-            self._store.put_json(
-                self._store.keys.trading_settings,
-                {"enabled": False, "last_updated": rfc3339(self._clock.now()), "updated_by": actor.source},
-            )
+        except SixbotError:
+            self._force_off(actor)
+
+    def _force_off(self, actor: Actor) -> None:
+        key, now = self._store.keys.trading_settings, rfc3339(self._clock.now())
+        off = self._with_kept({"enabled": False, "last_updated": now, "updated_by": actor.source})
+        try:
+            self._store.put_json(key, off)
+        except StoreRefused:
+            with translated_errors():
+                self._store.client.delete(key)
+            off = {}
+        entry = {"time": now, "who": actor.name, "from": actor.source, "key": key, "old": "", "new": json.dumps(off)}
+        with suppress(StoreError):  # trading is off: an audit that cannot be written does not undo that
+            self._store.add_event(self._store.keys.audit, entry)
+
+    def _with_kept(self, off: dict[str, Any]) -> dict[str, Any]:
+        """The other fields of ``trading_settings`` around ``off``, as far as they can be read."""
+        try:
+            reading = self.settings()
+            found = self._kept(reading.raw, reading) | off
+            TradingSettings.parse(dump_json(found), reading.value)
+        except SixbotError:
+            return off
+        return found
 
     def start(self, actor: Actor) -> Reading[TradingSettings]:
         """Lift the stop flag and turn trading on; the flag first, so that ``enabled`` is the last thing to change."""
@@ -77,12 +103,14 @@ class Control:
     ) -> Reading[D]:
         good = last_good(self._store, model)
         for _ in range(_ATTEMPTS):
-            raw = self._read_or_clear(key)
+            raw = self._read(key)
             if version is not None and version_of(raw) != version:
                 raise VersionConflict(f"{key} was changed by someone else in the meantime; read it again")
             reading = judge(raw, model, good)
             kept = {} if whole else self._kept(raw, reading)
             new = dump_json(kept | dict(changes))
+            if whole:  # what was left out is inherited now, and must not change when the last good values do
+                new = dump_json(_unknown(raw, model) | _without_none(model.parse(new, reading.value)))
             result = Reading(new, model.parse(new, reading.value))
             entry = {
                 "time": rfc3339(self._clock.now()),
@@ -99,7 +127,7 @@ class Control:
                 raise VersionConflict(f"{key} was changed by someone else in the meantime; read it again")
         raise VersionConflict(f"{key} keeps being changed by others")
 
-    def _read_or_clear(self, key: str) -> bytes | None:
+    def _read(self, key: str) -> bytes | None:
         try:
             return self._store.read_raw(key)
         except SixbotError as error:
@@ -113,12 +141,7 @@ class Control:
     def _kept(raw: bytes | None, reading: Reading[D]) -> dict[str, Any]:
         """What a patch leaves as it stands: all readable fields, else the values in force."""
         if reading.error is not None and raw is not None:
-            try:
-                found = parse_json(raw)
-            except DocumentError:
-                found = None
-            unknown = set(found) - set(type(reading.value).model_fields) if isinstance(found, dict) else set()
-            return {name: found[name] for name in unknown} | _in_force(reading.value)
+            return _unknown(raw, type(reading.value)) | _in_force(reading.value)
         if raw is None:
             return _in_force(reading.value)
         value = parse_json(raw)
@@ -126,10 +149,20 @@ class Control:
 
 
 def _in_force(value: TradingSettings | RiskSettings | Any) -> dict[str, Any]:
-    plain: dict[str, Any] = value.plain()
-    return {name: item for name, item in plain.items() if item is not None} | (
-        {"enabled": False} if isinstance(value, TradingSettings) else {}
-    )
+    return _without_none(value) | ({"enabled": False} if isinstance(value, TradingSettings) else {})
+
+
+def _without_none(value: Any) -> dict[str, Any]:
+    return {name: item for name, item in value.plain().items() if item is not None}
+
+
+def _unknown(raw: bytes | None, model: type[Any]) -> dict[str, Any]:
+    """The fields of others, which no write of ours drops."""
+    try:
+        found = parse_json(raw or b"null")
+    except DocumentError:
+        return {}
+    return {n: v for n, v in found.items() if n not in model.model_fields} if isinstance(found, dict) else {}
 
 
 def last_good(store: Store, model: type[D]) -> D:

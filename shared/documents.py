@@ -22,7 +22,7 @@ MAX_DEPTH = 32
 
 
 def parse_json(raw: bytes, max_bytes: int = MAX_BYTES) -> Any:
-    """Parse strictly: UTF-8, bounded size, at most 32 levels, no duplicate keys, no NaN or Infinity.
+    """Parse strictly: UTF-8, bounded size, at most 32 levels, no duplicate keys, no NaN, Infinity or half characters.
 
     Raises DocumentError.
     """
@@ -34,11 +34,16 @@ def parse_json(raw: bytes, max_bytes: int = MAX_BYTES) -> Any:
         raise DocumentError("document", "is not UTF-8", raw[:40]) from error
     _refuse_depth(text)
     try:
-        return json.loads(
+        value = json.loads(
             text, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant, parse_float=_finite_float
         )
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except DocumentError:
         raise
+    except UnicodeEncodeError as error:
+        raise DocumentError("document", "holds half of a character (a lone surrogate)", text) from error
     except (ValueError, RecursionError) as error:
         raise DocumentError("document", f"is not JSON: {error}", text) from error
 
@@ -67,7 +72,8 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in pairs:
         if name in result:
-            raise DocumentError(name, "stands twice in the document", value)
+            shown = name.encode(errors="replace").decode()
+            raise DocumentError(shown, "stands twice in the document", value)
         result[name] = value
     return result
 

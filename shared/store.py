@@ -30,6 +30,7 @@ TIMEOUT_SECONDS = 1.0
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 _ATTEMPTS_OF_A_TRANSACTION = 50
 
+# The audit entry comes first: where it is refused, nothing is written.
 # KEYS: document, audit. ARGV: "1" where bytes are expected, those bytes, new bytes, audit length, audit field, value…
 _COMPARE_AND_SET = """
 local found = redis.call('GET', KEYS[1])
@@ -38,10 +39,10 @@ if ARGV[1] == '1' then
 elseif found then
   return 0
 end
-redis.call('SET', KEYS[1], ARGV[3])
 if #ARGV > 4 then
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', unpack(ARGV, 5))
 end
+redis.call('SET', KEYS[1], ARGV[3])
 return 1
 """
 

@@ -11,7 +11,7 @@ from shared.config import Config
 from shared.control import Control
 from shared.store import Store
 from web.api import register_api
-from web.auth.guard import register_auth
+from web.auth.guard import limit_sign_in, register_auth
 from web.config import flask_config
 from web.context import _KEY, Context
 from web.errors import register_errors
@@ -55,6 +55,7 @@ def create_app(config: Config, store: Store, clock: Clock | None = None) -> Flas
     app.register_blueprint(health)
     app.register_blueprint(overview)
     app.register_blueprint(account)
+    limit_sign_in(app, config, "account.sign_in_post", "account.link_post")
     app.after_request(_harden)
     return app
 

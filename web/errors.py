@@ -43,6 +43,8 @@ def register_errors(app: Flask) -> None:
         else:
             response = make_response(render_template("error.html", status=status, message=message))
         response.status_code = status
+        if status == 401:
+            response.headers["WWW-Authenticate"] = 'Bearer realm="sixbot"'
         return response
 
     @app.errorhandler(ApiError)

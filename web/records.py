@@ -74,26 +74,30 @@ def stream_rows(store: Store, key: str, count: int) -> list[dict[str, str]]:
     ]
 
 
-def hashes(store: Store, index: str, prefix: str, start: int = 0, count: int = 200) -> list[dict[str, str]]:
-    """Hashes named by a set or a sorted set (newest first, from ``start``)."""
+def hashes(store: Store, index: str, prefix: str, start: int, count: int) -> tuple[list[dict[str, str]], bool]:
+    """Hashes named by ``count`` members of a set or a sorted set (newest first, from ``start``), and are there more?
+
+    A member whose hash is gone or mangled is left out.
+    """
     client = store.client
     try:
         kind = cast("bytes", client.type(index))
         if kind == b"set":
-            ids = sorted(cast("set[bytes]", client.smembers(index)))[start : start + count]
+            ids = sorted(cast("set[bytes]", client.smembers(index)))[start : start + count + 1]
         elif kind == b"zset":
-            ids = cast("list[bytes]", client.zrevrange(index, start, start + count - 1))
+            ids = cast("list[bytes]", client.zrevrange(index, start, start + count))
         else:
-            return []
+            return [], False
         with client.pipeline(transaction=False) as pipe:
-            for member in ids:
+            for member in ids[:count]:
                 pipe.hgetall(prefix + member.decode(errors="replace"))
             rows = pipe.execute(raise_on_error=False)
     except redis.RedisError as error:
         with translated_errors():
             raise error
-    return [
+    found = [
         {n.decode(errors="replace"): v.decode(errors="replace") for n, v in row.items()}
         for row in rows
         if isinstance(row, dict) and row
     ]
+    return found, len(ids) > count

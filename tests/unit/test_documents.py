@@ -36,6 +36,7 @@ MANGLED = {
     "huge_string": b'{"enabled": true, "x": "' + b"a" * 200_000 + b'"}',
     "huge_integer": b'{"enabled": true, "max_position_per_trade": ' + b"9" * 5000 + b"}",
     "not_utf8": b'{"enabled": true, "x": "\xff"}',
+    "half_character": b'{"enabled": true, "x": "\\ud800"}',
     "hex_number": b'{"enabled": true, "buy_threshold_pct": 0x10}',
     "trailing_text": b'{"enabled": true} x',
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from flask import Blueprint, Response, request
 
 from web.api.answers import tagged_json
@@ -17,8 +19,10 @@ MAX_LIMIT = 1000
 
 def _number(name: str, default: int, most: int) -> int:
     text = request.args.get(name, str(default))
-    if not text.isdigit() or not 0 <= int(text[:12]) <= most or (name == "limit" and int(text) == 0):
-        raise ApiError(400, "bad_parameter", f"{name} must be a whole number up to {most}, not {text[:40]!r}", name)
+    least = 1 if name == "limit" else 0
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
+        why = f"{name} must be a whole number from {least} to {most}, not {text[:40]!r}"
+        raise ApiError(400, "bad_parameter", why, name)
     return int(text)
 
 
@@ -82,7 +86,7 @@ def orders() -> Response:
     if request.args.get("status", "open") != "open":
         raise ApiError(400, "bad_parameter", "status must be open; final ones are under /api/orders/history", "status")
     keys = context().store.keys
-    rows = hashes(context().store, keys.orders_open, keys.order(""), count=MAX_LIMIT)
+    rows, _ = hashes(context().store, keys.orders_open, keys.order(""), 0, MAX_LIMIT)
     return tagged_json({"orders": rows, "total": len(rows)})
 
 
@@ -104,9 +108,8 @@ def audit() -> Response:
 
 def _page(name: str, index: str, prefix: str) -> Response:
     cursor, limit = _number("cursor", 0, 10**9), _number("limit", 50, MAX_LIMIT)
-    rows = hashes(context().store, index, prefix, cursor, limit + 1)
-    more = str(cursor + limit) if len(rows) > limit else None
-    return tagged_json({name: rows[:limit], "next_cursor": more})
+    rows, more = hashes(context().store, index, prefix, cursor, limit)
+    return tagged_json({name: rows, "next_cursor": str(cursor + limit) if more else None})
 
 
 def _problems(found: Records) -> dict[str, object]:

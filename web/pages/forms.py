@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shared.documents import parse_json
 from shared.errors import DocumentError
 
 
@@ -63,8 +64,8 @@ def _value(field: Field, typed: str) -> Any:
     if field.kind == "choice":
         return typed
     try:
-        value = json.loads(typed)
-    except ValueError:
+        value = parse_json(typed.encode())
+    except DocumentError:
         value = None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DocumentError(field.name, "must be a number", typed)

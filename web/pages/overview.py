@@ -21,6 +21,7 @@ overview = Blueprint("overview", __name__)
 _FILTERS = {
     "money": view.money,
     "signed": view.signed,
+    "tone": view.tone,
     "plain": view.plain,
     "percent": view.percent,
     "clock_time": view.clock_time,
@@ -28,8 +29,9 @@ _FILTERS = {
 
 
 @overview.record_once
-def _register_filters(state: Any) -> None:
+def _set_up_templates(state: Any) -> None:
     state.app.jinja_env.filters.update(_FILTERS)
+    state.app.jinja_env.finalize = view.visible
 
 
 def _page(**changed: Any) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from markupsafe import Markup
 
 from shared.clock import parse_rfc3339
 from shared.store import Store
@@ -19,6 +22,7 @@ SILENT_SECONDS = 75
 SHOWN_TRADES = 20
 CURVE_POINTS = 300
 CURVE_WIDTH, CURVE_HEIGHT = 640, 160
+_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class View:
     report_text: str
     latch: Mapping[str, Any]
     stats: Mapping[str, Any]
+    decided: str
     positions: list[dict[str, Any]]
     trades: list[dict[str, Any]]
     health: Sequence[tuple[str, str, str]]
@@ -68,15 +73,16 @@ def read_view(store: Store, now: datetime, configured_mode: str) -> View:
             keys.stats,
             keys.portfolio_positions,
             keys.trades_log,
+            keys.trading_settings,
         ],
     )
     status, system = found.mapping("trading_status"), found.mapping("system_status")
-    report = found.mapping("stop_report")
+    report, stats = found.mapping("stop_report"), found.mapping("stats")
     link, detail = _link(system, now)
     workers = system.get("workers")
     return View(
         mode=str(status.get("mode") or configured_mode).upper(),
-        trading=_trading(status, report),
+        trading=_trading(status, report, found.mapping("trading_settings")),
         reason=str(status.get("stop_reason") or ""),
         link=link,
         link_detail=detail,
@@ -84,7 +90,8 @@ def read_view(store: Store, now: datetime, configured_mode: str) -> View:
         report=report,
         report_text=report_text(report),
         latch=found.mapping("stop_latch"),
-        stats=found.mapping("stats"),
+        stats=stats,
+        decided=_sum(stats.get("wins", 0), stats.get("loss_trades", 0)),
         positions=found.rows("portfolio_positions"),
         trades=found.rows("trades_log")[::-1][:SHOWN_TRADES],
         health=_health(system),
@@ -96,8 +103,13 @@ def read_view(store: Store, now: datetime, configured_mode: str) -> View:
     )
 
 
-def _trading(status: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    """ACTIVE, STOP REQUESTED or STOPPED: what the emergency worker says, never what the link looks like."""
+def _trading(status: Mapping[str, Any], report: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """ACTIVE, STOP REQUESTED or STOPPED: what the emergency worker says, never what the link looks like.
+
+    A switch that is off while it still says active is a stop that nobody has carried out yet.
+    """
+    if status.get("active") is True and settings.get("enabled") is not True:
+        return "STOP REQUESTED"
     if status.get("active") is True:
         return "REDUCING" if status.get("state") == "REDUCING" else "ACTIVE"
     return "STOP REQUESTED" if report.get("state") == "STOPPING" else "STOPPED"
@@ -109,6 +121,8 @@ def _link(system: Mapping[str, Any], now: datetime) -> tuple[str, str]:
         age = (now - parse_rfc3339(str(system.get("last_heartbeat")))).total_seconds()
     except ValueError:
         return "STALE", "no heartbeat yet"
+    if age < -SILENT_SECONDS:
+        return "STALE", "the last heartbeat is in the future: a clock is wrong"
     if age > SILENT_SECONDS:
         return "STALE", f"last heartbeat {age:.0f} s ago"
     if system.get("worker_running") is not True:
@@ -178,7 +192,7 @@ def number(value: object) -> float | None:
         return None
     try:
         found = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
 
@@ -195,9 +209,25 @@ def signed(value: object) -> str:
     return DASH if found is None else f"{found:+,.2f}".replace("-", "−")
 
 
+def tone(value: object) -> str:
+    """The class of a gain, of a loss, of neither."""
+    found = number(value) or 0
+    return "gain" if found > 0 else "loss" if found < 0 else ""
+
+
+def _sum(*values: object) -> str:
+    found = [number(value) for value in values]
+    return DASH if None in found else f"{sum(filter(None, found)):.0f}"
+
+
 def plain(value: object) -> str:
     """Text, or a dash for nothing."""
-    return DASH if value is None or value == "" else str(value)
+    return (str(value) if value is not None else "") or DASH
+
+
+def visible(value: Any) -> Any:
+    """For every value that a template prints: what would hide or turn around its neighbours shows as a mark."""
+    return _INVISIBLE.sub("\ufffd", value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def percent(value: object) -> str:
