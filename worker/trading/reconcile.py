@@ -54,6 +54,11 @@ class Reconciler:
         self._fills_from: datetime | None = None
         self._suspected: dict[str, tuple[Decimal, Decimal]] = {}
 
+    @property
+    def suspects(self) -> bool:
+        """Whether the last pass found book and venue apart, once or more often."""
+        return bool(self._suspected)
+
     def run(self) -> Snapshot:
         """One pass. Raises VenueUnavailable where the venue cannot be read, StoreError where Redis cannot."""
         read_at = self._clock.now()

@@ -143,12 +143,29 @@ class Trader:
         self._p.logger.info("recovering")
         self._generation = stream.generation
         self._reconcile()
+        self._judge_recovery()
         self._p.logger.info("recovered", open_orders=len(self._snapshot.orders) if self._snapshot else 0)
         for source in ("redis", "lease", "venue", "loop"):
             self._p.status.fault(source, None)
         while not self._signals.stopping.is_set():
             self._turn(stream)
             self._wait(TICK_SECONDS)
+
+    def _judge_recovery(self) -> None:
+        """A start that finds book and venue apart, twice, has no explanation for it: ask for a stop."""
+        if not self._p.reconciler.suspects:
+            return
+        self._wait_out(RETRY_SECONDS)
+        self._reconcile()
+        drift = self._snapshot.drift if self._snapshot is not None else ""
+        if drift:
+            self._ask_for_halt("reconcile_mismatch", drift)
+
+    def _wait_out(self, seconds: float) -> None:
+        """The whole time, whatever arrives meanwhile."""
+        end = self._p.clock.monotonic() + seconds
+        while (left := end - self._p.clock.monotonic()) > 0 and not self._signals.stopping.is_set():
+            self._wait(left)
 
     def _turn(self, stream: Any) -> None:
         now = self._p.clock.monotonic()
@@ -247,6 +264,8 @@ class Trader:
         p.fence.unresolved(unresolved_ids(snapshot.orders))
         p.status.positions(snapshot.positions)
         p.status.fault("drift", f"REDUCING: {snapshot.drift}" if snapshot.drift else None)
+        if not snapshot.drift:
+            self._ask_for_halt("reconcile_mismatch", None)
         p.status.fault("orders", _first(snapshot.problems))
         self._judge_loss(snapshot)
         p.book.trim()
@@ -261,17 +280,25 @@ class Trader:
             self._next_reconcile = self._p.clock.monotonic() + RETRY_SECONDS
 
     def _judge_loss(self, snapshot: Snapshot) -> None:
-        """Ask the emergency worker for a stop when the day's loss is over its limit."""
+        """Ask for a stop when the day's loss is over its limit."""
         p = self._p
         limit = p.switches.read().risk.value.max_daily_loss_usd
         pnl = day_pnl(p.book, snapshot, p.calendar.day_of(p.clock.now()).name)
-        if limit and pnl is not None and -pnl >= limit:
-            halt = {"reason": "risk_limit", "detail": f"lost {-pnl} today, the limit is {limit}"}
-            if p.heartbeat.extra.get("halt") is None:
-                p.heartbeat.extra["halt"] = {**halt, "at": rfc3339(p.clock.now())}
-                p.heartbeat.beat(force=True)
-        else:
-            p.heartbeat.extra.pop("halt", None)
+        over = bool(limit) and pnl is not None and -pnl >= limit
+        self._ask_for_halt(
+            "risk_limit", f"lost {-pnl} today, the limit is {limit}" if over and pnl is not None else None
+        )
+
+    def _ask_for_halt(self, reason: str, why: str | None) -> None:
+        """Ask the emergency worker for a stop, in the heartbeat; the first reason stands until it is over (None)."""
+        extra = self._p.heartbeat.extra
+        asked = extra.get("halt")
+        if why is None:
+            if isinstance(asked, dict) and asked.get("reason") == reason:
+                del extra["halt"]
+        elif asked is None:
+            extra["halt"] = {"reason": reason, "detail": why, "at": rfc3339(self._p.clock.now())}
+            self._p.heartbeat.beat(force=True)
 
     def _run_cycle(self, switches: Switches) -> None:
         """One cycle. A fault in it pauses trading until the next one, which starts clean."""

@@ -224,3 +224,36 @@ def test_redis_when_lost_for_long_stops_at_the_venue_and_latches(stocks: Stack, 
     assert stocks.status("active") is False
     stocks.set("risk_settings", '{"emergency_stop_active": false}')
     stocks.await_status("active", True)
+
+
+def test_start_when_book_and_venue_are_apart_without_an_explanation_stops_and_latches(
+    stocks: Stack, broker: AlpacaServer
+) -> None:
+    running(stocks)
+    stocks.trade_until(1, "filled", AAPL=0.08)
+    stocks.kill("trading")
+    broker.held.clear()  # a position gone at the venue, with no order that would say how
+    stocks.start("trading")
+    report = stocks.await_stopped("reconcile_mismatch")
+    assert "AAPL: 1 in the book, 0 at the venue" in report["detail"]
+    assert report["policy"] == "cancel_entries"
+    assert stocks.status("active") is False
+    assert "AAPL" in stocks.status("last_error")
+    eventually(lambda: (stocks.json("stop_latch") or {}).get("reason") == "reconcile_mismatch", what="the latch")
+
+
+def test_drift_when_it_appears_while_running_is_acted_on_when_seen_twice(stocks: Stack, broker: AlpacaServer) -> None:
+    running(stocks)
+    stocks.trade_until(1, "filled", AAPL=0.08)
+    eventually(lambda: stocks.json("portfolio_positions"), what="the position")
+    stocks.set("predictions", "{}")
+    broker.held.clear()
+    eventually(lambda: "REDUCING" in str(stocks.status("last_error")), what="the drift to be told")
+
+    def denied() -> bool:
+        stocks.predict(MSFT=0.08)
+        return any("REDUCING" in d for d in (stocks.status("last_cycle") or {}).get("denied", []))
+
+    eventually(denied, what="entries to be denied")
+    assert stocks.status("active") is True
+    assert broker.requests["POST /v2/orders"] == 1
