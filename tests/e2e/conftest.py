@@ -1,4 +1,4 @@
-"""The web as a user meets it: gunicorn on a free port, a real Redis, a real Chromium that notes what it should not do."""
+"""The web as a user meets it: gunicorn on a free port, a real Redis, a real Chromium that notes complaints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from shared.access import Access
 from shared.clock import SystemClock
 from shared.store import Store
-from tests.support import eventually, free_port
+from tests.support import RedisServer, eventually, free_port
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -84,23 +84,29 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def site(chromium: Browser, store: Store, redis_url: str, tmp_path: Path) -> Iterator[Site]:
-    url = f"http://127.0.0.1:{free_port()}"
-    environment = os.environ | {"REDIS_URL": redis_url, "SIXBOT_HOME": str(tmp_path), "WEB_BIND": url[7:]}
-    with (tmp_path / "web.out").open("wb") as output:
+@pytest.fixture(scope="session")
+def web_url(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One gunicorn for the tests of this process; each test finds its Redis empty."""
+    url, home = f"http://127.0.0.1:{free_port()}", tmp_path_factory.mktemp("web")
+    environment = os.environ | {"REDIS_URL": redis_server.url, "SIXBOT_HOME": str(home), "WEB_BIND": url[7:]}
+    with (home / "web.out").open("wb") as output:
         command = [sys.executable, "-m", "worker", "worker", "web"]
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         eventually(_answers(url), what="the web answers")
-        site = Site(url, store, Access(store, SystemClock()), chromium)
-        yield site
-        for context in site.contexts:
-            context.close()
-        assert site.complaints == []
+        yield url
     finally:
         process.terminate()
         process.wait()
+
+
+@pytest.fixture
+def site(chromium: Browser, store: Store, web_url: str) -> Iterator[Site]:
+    site = Site(web_url, store, Access(store, SystemClock()), chromium)
+    yield site
+    for context in site.contexts:
+        context.close()
+    assert site.complaints == []
 
 
 def _answers(url: str) -> Callable[[], bool]:
