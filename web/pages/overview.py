@@ -50,6 +50,7 @@ def _page(**changed: Any) -> str:
         "risk_problem": None,
         "user": who,
         "may_control": who is not None and "control" in who.scopes,
+        "may_stop": who is not None and "stop" in who.scopes,
     }
     return render_template("overview.html", **(shown | changed))
 

@@ -91,7 +91,7 @@ def read_view(store: Store, now: datetime, configured_mode: str) -> View:
         report_text=report_text(report),
         latch=found.mapping("stop_latch"),
         stats=stats,
-        decided=_sum(stats.get("wins", 0), stats.get("loss_trades", 0)),
+        decided=_sum(stats.get("wins"), stats.get("loss_trades")),
         positions=found.rows("portfolio_positions"),
         trades=found.rows("trades_log")[::-1][:SHOWN_TRADES],
         health=_health(system),

@@ -29,7 +29,7 @@ class Browser:
         self.app, self.client = app, app.test_client()
 
     def get(self, path: str) -> TestResponse:
-        return self.client.get(path, headers=HTML)
+        return self.client.get(path, headers=HTML, buffered=True)
 
     def token(self, page: str) -> str:
         found = re.search(r'name="csrf_token" value="([^"]+)"', self.get(page).text)
