@@ -40,6 +40,7 @@ def busy(store: Store) -> None:
     )
     status = {"active": True, "state": "ACTIVE", "mode": "simulated", "trades_today": 3, "total_volume": 15000.5}
     store.put_json("trading_status", {**status, "next_run": now})
+    store.put_json("trading_settings", {"enabled": True})
     store.put_json("stats", {"wins": 29, "loss_trades": 21, "win_rate": 58.0, "today_pnl": 12.4, "total_pnl": -310.7})
     held = {"qty": "100", "avg_entry_price": "150.25", "market_value": "15025.00", "side": "long"}
     names = ("AAPL", "MSFT", "NVDA")

@@ -72,7 +72,16 @@ def test_overview_when_nothing_has_run_yet_shows_what_is_missing(operator: Brows
     assert "No order yet" in page
 
 
+def test_overview_when_the_switch_is_off_and_nobody_acted_shows_a_requested_stop(
+    operator: Browser, store: Store
+) -> None:
+    store.put_json("trading_status", {"active": True, "state": "ACTIVE"})
+    store.put_json("trading_settings", {"enabled": False})
+    assert 'data-trading="STOP REQUESTED"' in operator.get("/").text
+
+
 def test_overview_when_keys_are_written_shows_them(operator: Browser, store: Store) -> None:
+    store.put_json("trading_settings", {"enabled": True})
     store.put_json("trading_status", {"active": True, "state": "ACTIVE", "trades_today": 3, "total_volume": 15000.5})
     store.put_json("portfolio_positions", [{"ticker": "AAPL", "qty": "100", "unrealized_pl": "-275.00"}])
     store.put_json("trades_log", [{"ticker": f"T{n}", "side": "buy", "qty": 1, "status": "filled"} for n in range(30)])
