@@ -40,6 +40,9 @@ $(VENV)/.dev: requirements.lock requirements-dev.lock pyproject.toml | $(UV)
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --no-index --editable .
 	@touch $@ $(VENV)/.runtime
 
+bench: setup-dev          ## measure every path against its limit; writes docs/measured/bench.md
+	@exec $(BIN)/python -m tests.bench.run
+
 lock: | $(UV)             ## renew the three lock files from pyproject.toml
 	$(LOCK) --group bootstrap -o requirements-uv.lock
 	$(LOCK) pyproject.toml --group build -o requirements.lock

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
@@ -19,6 +20,8 @@ from shared.errors import DocumentError
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # one that is never closed ends with the text
+_BRACKET = re.compile(r"[\[\]{}]")
 
 
 def parse_json(raw: bytes, max_bytes: int = MAX_BYTES) -> Any:
@@ -49,23 +52,13 @@ def parse_json(raw: bytes, max_bytes: int = MAX_BYTES) -> Any:
 
 
 def _refuse_depth(text: str) -> None:
-    depth, in_string, escaped = 0, False, False
-    for char in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                in_string = False
-        elif char == '"':
-            in_string = True
-        elif char in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise DocumentError("document", f"is nested deeper than {MAX_DEPTH} levels", text)
-        elif char in "]}":
-            depth -= 1
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise DocumentError("document", f"is nested deeper than {MAX_DEPTH} levels", text)
 
 
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

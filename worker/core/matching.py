@@ -89,7 +89,7 @@ class MatchingEngine:
         uniform: Callable[[], float],
     ) -> None:
         self.book, self._instrument, self._options, self._uniform = book, instrument, options, uniform
-        self._prices: dict[str, Decimal] = {}
+        self._prices: dict[str, Decimal | float] = {}
         self._by_client_id = {o.client_order_id: n for n, o in book.orders.items() if o.client_order_id}
         self._working: dict[str, dict[str, _Working]] = {}
         for order in book.orders.values():
@@ -144,7 +144,7 @@ class MatchingEngine:
             raise OrderRefused("insufficient_buying_power", f"{self._cost(request):.2f} > {self.buying_power():.2f}")
 
     def _cost(self, request: OrderRequest) -> Decimal:
-        price = request.limit_price or self._prices.get(request.ticker, ZERO)
+        price = request.limit_price or self.price(request.ticker) or ZERO
         return request.qty * price * (1 + self._options.fee_rate)
 
     def _selling(self, ticker: str) -> Decimal:
@@ -191,7 +191,7 @@ class MatchingEngine:
                     at = self._price_in(item, bar)
                     if at is not None:
                         updates += self._fill(item, at, bar.start)
-        self._prices[ticker] = exact(bar.close)
+        self._prices[ticker] = bar.close  # made exact when it is asked for: most bars are not
         return updates
 
     def _price_now(self, item: _Working, price: Decimal) -> Decimal | None:
@@ -283,7 +283,10 @@ class MatchingEngine:
         return self.book.holdings.get(ticker, _NOTHING)
 
     def price(self, ticker: str) -> Decimal | None:
-        return self._prices.get(ticker)
+        found = self._prices.get(ticker)
+        if isinstance(found, float):
+            found = self._prices[ticker] = exact(found)
+        return found
 
     def buying_power(self) -> Decimal:
         """Cash less what resting buys may take."""
@@ -291,13 +294,18 @@ class MatchingEngine:
         for waiting in self._working.values():
             for item in waiting.values():
                 if item.order.side is Side.BUY:
-                    price = item.order.limit_price or self._prices.get(item.order.ticker, ZERO)
+                    price = item.order.limit_price or self.price(item.order.ticker) or ZERO
                     taken += (item.order.qty - item.order.filled_qty) * price
         return self.book.cash - taken
 
     def positions_value(self) -> Decimal:
         """What is held, at the last prices."""
-        return sum((h.qty * self._prices.get(t, h.average) for t, h in self.book.holdings.items() if h.qty), ZERO)
+        total = ZERO
+        for ticker, holding in self.book.holdings.items():
+            if holding.qty:
+                price = self.price(ticker)
+                total += holding.qty * (holding.average if price is None else price)
+        return total
 
 
 _NOTHING = Holding()

@@ -71,11 +71,12 @@ def _fill_row(fill: Fill) -> dict[str, Any]:
 
 
 def _equity_row(point: EquityPoint) -> dict[str, str]:
+    time, cash, value = point
     return {
-        "time": rfc3339(point.time),
-        "cash": str(point.cash),
-        "positions_value": str(point.positions_value),
-        "equity": str(point.cash + point.positions_value),
+        "time": rfc3339(time),
+        "cash": str(cash),
+        "positions_value": str(value),
+        "equity": str(cash + value),
     }
 
 
@@ -111,7 +112,8 @@ def summary(result: ReplayResult) -> dict[str, Any]:
 
 
 def _equity(point: EquityPoint) -> Decimal:
-    return point.cash + point.positions_value
+    _time, cash, value = point
+    return cash + value
 
 
 def _drawdown(result: ReplayResult) -> Decimal:

@@ -27,6 +27,7 @@ from worker.trading.reconcile import Snapshot
 from worker.venues.simulated.local import LocalVenue
 
 ACCOUNT = "replay"
+ZERO = Decimal(0)
 MINUTE = timedelta(minutes=1)
 
 
@@ -43,13 +44,8 @@ class ReplayOptions:
     seed: int = 6
 
 
-@dataclass(slots=True)
-class EquityPoint:
-    """At a bar's close, marked at that close."""
-
-    time: datetime
-    cash: Decimal
-    positions_value: Decimal
+EquityPoint = tuple[datetime, Decimal, Decimal]
+"""Time, cash and the value of what is held, at a bar's close: a bare tuple, since there is one for every bar."""
 
 
 @dataclass(slots=True)
@@ -116,22 +112,24 @@ class Replay:
 
     def run(self, progress: Callable[[int], None], every: int = 2000) -> ReplayResult:
         """Bar by bar; ``progress`` is told how many are done. KeyboardInterrupt leaves what ran in ``result``."""
-        result, venue = self.result, self.result.venue
+        result, venue, clock = self.result, self.result.venue, self._clock
+        advance, book, keep = venue.advance, venue.engine.book, result.equity.append
         due = datetime.min.replace(tzinfo=self._clock.now().tzinfo)
         period = timedelta(seconds=self._options.cycle_seconds)
         for start, bars in self._minutes():
-            self._clock.set(start)
+            clock.set(start)
             for ticker, bar in bars:
-                venue.advance(ticker, bar)
-                result.bars += 1
+                advance(ticker, bar)
+            result.bars += len(bars)
             now = start + MINUTE
-            self._clock.set(now)
+            clock.set(now)
             if now >= due:
                 due = now + period
                 self._decide()
-            value = venue.engine.positions_value()
-            result.exposed_bars += bool(value)
-            result.equity.append(EquityPoint(now, venue.engine.book.cash, value))
+            value = venue.engine.positions_value() if book.holdings else ZERO
+            if value:
+                result.exposed_bars += 1
+            keep((now, book.cash, value))
             if result.bars % every < len(bars):
                 progress(result.bars)
         result.complete = True

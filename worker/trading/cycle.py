@@ -32,6 +32,7 @@ from worker.trading.reconcile import Snapshot
 from worker.venues.base import Venue
 
 ZERO = Decimal(0)
+ANY_HOLDING = Decimal(1)
 BOT_ID = 1
 _ATTEMPTS_AFTER_A_CHANGE = 3
 
@@ -123,12 +124,16 @@ class _Run:
     def __init__(self, cycle: Cycle, report: CycleReport, switches: Switches, epoch: int, snapshot: Snapshot) -> None:
         self._cycle, self._report, self._switches = cycle, report, switches
         self._epoch, self._snapshot = epoch, snapshot
-        self._day_pnl = day_pnl(cycle._book, snapshot, cycle._calendar.day_of(cycle._clock.now()).name)
         self._buying_power = snapshot.account.buying_power
+        self._day_pnl: tuple[Decimal | None] | None = None
+        self._seen: tuple[tuple[object, ...], BookView] | None = None
 
     def in_order(self) -> Sequence[str]:
         """Exits before entries, so that what reduces exposure is never crowded out; then the strongest first."""
-        predictions, held = self._report.predictions, _held(self._cycle._book.open_positions())
+        predictions = self._report.predictions
+        if len(predictions) < 2:
+            return list(predictions)
+        held = _held(self._cycle._book.open_positions())
 
         def rank(ticker: str) -> tuple[bool, float]:
             change = predictions[ticker].change_pct
@@ -152,8 +157,10 @@ class _Run:
     def _consider(self, ticker: str) -> bool:
         for _ in range(_ATTEMPTS_AFTER_A_CHANGE):
             settings, limits = self._switches.settings.value, self._switches.risk.value
+            if self._signal(ticker, settings, ANY_HOLDING) is None:
+                return True  # nothing to do whatever is held, so the book need not be read
             view = self._view()
-            side = self._signal(ticker, settings, view)
+            side = self._signal(ticker, settings, view.held.get(ticker, ZERO))
             if side is None:
                 return True
             last, instrument = self._market(ticker)
@@ -180,10 +187,10 @@ class _Run:
             return False
         return denial.code != "TRADES_PER_RUN"
 
-    def _signal(self, ticker: str, settings: TradingSettings, view: BookView) -> Side | None:
+    def _signal(self, ticker: str, settings: TradingSettings, held: Decimal) -> Side | None:
         buy_above, sell_below = thresholds(settings)
         change = Decimal(repr(float(self._report.predictions[ticker].change_pct)))
-        return signal(change, buy_above, sell_below, view.held.get(ticker, ZERO))
+        return signal(change, buy_above, sell_below, held)
 
     def _market(self, ticker: str) -> tuple[LastPrice, Instrument]:
         return self._cycle._venue.last_price(ticker), self._cycle.instrument(ticker)
@@ -217,10 +224,24 @@ class _Run:
         return Intent(ticker, side, effect, qty, last.price, options.order_type, limit, reason)
 
     def _view(self) -> BookView:
-        """The book as it stands now; read again before every order, since the last one changed it."""
+        """The book as it stands; read again once anything was sent or heard of, the switches or the day changed."""
+        cycle = self._cycle
+        today = cycle._calendar.day_of(cycle._clock.now()).name
+        as_of = (cycle._desk.changes, today, self._switches)  # taken before the reading: a change within it counts
+        if self._seen is None or self._seen[0] != as_of:
+            self._seen = (as_of, self._read_view(today))
+        return self._seen[1]
+
+    def _profit(self, today: str) -> Decimal | None:
+        """The day's profit when the run first needed it."""
+        if self._day_pnl is None:
+            self._day_pnl = (day_pnl(self._cycle._book, self._snapshot, today),)
+        return self._day_pnl[0]
+
+    def _read_view(self, today: str) -> BookView:
         cycle = self._cycle
         orders, positions = cycle._book.open_orders(), cycle._book.open_positions()
-        figures = cycle._book.day(cycle._calendar.day_of(cycle._clock.now()).name)
+        figures = cycle._book.day(today)
         frozen = {o.ticker: o.state.value for o in orders if o.state in UNRESOLVED}
         frozen |= dict.fromkeys(self._snapshot.external, "held or worked by someone else (EXTERNAL)")
         at_venue = {p.ticker: p.signed_qty for p in self._snapshot.positions}
@@ -236,7 +257,7 @@ class _Run:
             day=figures.counters,
             last_trade=figures.last_trade,
             run_orders=len(self._report.submitted),
-            day_pnl=self._day_pnl,
+            day_pnl=self._profit(today),
             buying_power=self._buying_power,
             enabled=self._switches.on,
             reducing=self._snapshot.drift,

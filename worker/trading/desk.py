@@ -52,6 +52,8 @@ class OrderDesk:
         self._never_sent: dict[str, str] = {}
         self._by_venue_id: dict[str, str] = {}
         self.last_fill_at: datetime | None = None
+        self.changes = 0
+        """Rises after everything that this desk changed in the book, so that a reader knows when to read again."""
 
     # -- sending --------------------------------------------------------------------------------------------------
 
@@ -70,6 +72,7 @@ class OrderDesk:
                 raise
             if denial is not None:
                 return denial
+            self.changes += 1
             return self._send(ticket.order, deadline)
 
     def _send(self, order: Order, deadline: float) -> Order:
@@ -110,6 +113,7 @@ class OrderDesk:
         change = self._book.change(name, step)
         if change is None:
             return None
+        self.changes += 1
         self._by_venue_id[told.venue_order_id] = name
         if change.after.order.filled_qty != change.before.order.filled_qty:
             self.last_fill_at = now
@@ -124,6 +128,7 @@ class OrderDesk:
         now = self._clock.now()
         change = self._book.change(name, lambda bundle: take_act(bundle, state, now, note))
         if change is not None:
+            self.changes += 1
             self._tell(change)
 
     def _tell(self, change: Change) -> None:

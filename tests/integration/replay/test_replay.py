@@ -151,7 +151,10 @@ def test_replay_when_interrupted_still_writes_the_report_of_what_ran(tmp_path: P
     rows = SeededMarket(6, ["AAPL"]).bars("AAPL", 400_000, until)
     lines = [f"{int(b.start.timestamp() * 1000)},{b.open},{b.high},{b.low},{b.close},{b.volume}" for b in rows]
     (tmp_path / "AAPL-1m.csv").write_text("\n".join(lines))
+    settings = {"trading_settings": LOW, "risk_settings": OPEN_RISK}  # orders at most cycles, so that it takes a while
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
     command = [sys.executable, "-m", "worker", "replay", "--data", "AAPL-1m.csv", "--out", "report"]
+    command += ["--settings", "settings.json"]
     environment = {**os.environ, "SIXBOT_HOME": str(tmp_path), "PYTHONPATH": str(Path.cwd()), "CYCLE_SECONDS": "60"}
     child = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:

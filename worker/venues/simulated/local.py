@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -55,18 +56,13 @@ class LocalVenue:
         self._clock, self._instruments, self._is_open = clock, instruments, is_open
         self.capabilities = Capabilities(sessions=is_open is not None)
         self.engine = MatchingEngine(Book(cash), instruments.get, options, uniform)
-        self._bars: dict[str, list[Bar]] = {}
+        self._bars = {ticker: deque[Bar](maxlen=KEPT_BARS) for ticker in instruments}
         self._listeners: list[Callable[[OrderUpdate], None]] = []
 
     def advance(self, ticker: str, bar: Bar) -> list[OrderUpdate]:
         """One complete bar: fills happen at its open, the price afterwards is its close."""
         updates = self.engine.on_bar(ticker, bar)
-        kept = self._bars.get(ticker)
-        if kept is None:
-            kept = self._bars[ticker] = []
-        kept.append(bar)
-        if len(kept) > 2 * KEPT_BARS:
-            del kept[:KEPT_BARS]
+        self._bars[ticker].append(bar)
         for update in updates:
             for listener in self._listeners:
                 listener(update)
@@ -141,7 +137,7 @@ class LocalVenue:
         return LastPrice(price, self._clock.now())
 
     def bars(self, tickers: Sequence[str], count: int, until: datetime) -> dict[str, list[Bar]]:
-        return {t: [b for b in self._bars.get(t, [])[-count:] if b.start < until] for t in tickers}
+        return {t: [b for b in list(self._bars.get(t, ()))[-count:] if b.start < until] for t in tickers}
 
     def stream_updates(self, on_update: Callable[[OrderUpdate], None]) -> _NoStream:
         self._listeners.append(on_update)
