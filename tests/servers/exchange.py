@@ -33,12 +33,13 @@ TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "SPY")
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request: ``at`` on the machine's monotonic clock, ``working`` orders of the book at that instant."""
+    """A request: ``at`` on the machine's monotonic clock, ``working`` orders then, and the sender's ``port``."""
 
     at: float
     method: str
     path: str
     working: int
+    port: int
 
     @property
     def cancels(self) -> bool:
@@ -63,7 +64,8 @@ class WitnessedExchange(Exchange):
 
     @web.middleware
     async def _witness(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        seen = Arrival(time.monotonic(), request.method, request.path, len(self.book.working()))
+        port = request.transport.get_extra_info("peername")[1] if request.transport is not None else 0
+        seen = Arrival(time.monotonic(), request.method, request.path, len(self.book.working()), port)
         self.arrivals.append(seen)
         if (seen.cancels or seen.lists) and (fault := self.fault) is not None:
             if isinstance(fault, tuple):

@@ -122,6 +122,7 @@ class EmergencyWorker:
     def turn(self) -> None:
         """One look and what follows from it. Raises nothing: what fails is logged and tried again."""
         try:
+            self._look_beside_redis()
             view = self._look()
             causes = find_causes(view, was_active=self._memory.memory.active)
             if causes:
@@ -135,6 +136,13 @@ class EmergencyWorker:
             self._logger.exception("turn_failed")
 
     # -- looking --------------------------------------------------------------------------------------------------
+
+    def _look_beside_redis(self) -> None:
+        """The file and the signal first and by themselves: a Redis that hangs must not delay what needs none."""
+        view = View(None, None, self._config.stop_path.exists(), self._signalled)
+        causes = find_causes(view, was_active=self._memory.memory.active)
+        if causes and self._cause is None:
+            self._off(causes, view)
 
     def _look(self) -> View:
         stop_file, signalled = self._config.stop_path.exists(), self._signalled
