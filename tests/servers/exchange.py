@@ -55,6 +55,7 @@ class WitnessedExchange(Exchange):
 
     arrivals: list[Arrival]
     fault: tuple[int, str] | str | None = None
+    fault_spares_lists = False
     book: MatchingEngine
 
     def app(self) -> web.Application:
@@ -67,7 +68,8 @@ class WitnessedExchange(Exchange):
         port = request.transport.get_extra_info("peername")[1] if request.transport is not None else 0
         seen = Arrival(time.monotonic(), request.method, request.path, len(self.book.working()), port)
         self.arrivals.append(seen)
-        if (seen.cancels or seen.lists) and (fault := self.fault) is not None:
+        hit = seen.cancels or (seen.lists and not self.fault_spares_lists)
+        if hit and (fault := self.fault) is not None:
             if isinstance(fault, tuple):
                 return web.Response(status=fault[0], text=fault[1])
             await self._until_mended(request)
@@ -120,9 +122,9 @@ class ExchangeServer:
         """All requests so far, in order of arrival."""
         return list(self.exchange.arrivals)
 
-    def fail(self, fault: tuple[int, str] | str | None) -> None:
+    def fail(self, fault: tuple[int, str] | str | None, *, spare_lists: bool = False) -> None:
         """What listing and cancelling orders is told from now on: ``mute``, a status and a body, or None: the truth."""
-        self.exchange.fault = fault
+        self.exchange.fault, self.exchange.fault_spares_lists = fault, spare_lists
 
     def submitted(self, client_order_id: str) -> int:
         """How many orders of this client order id were accepted."""
