@@ -141,6 +141,9 @@ class Bench:
         report = self.stack.json("stop_report")
         assert report["orders_found"] == ORDERS, report
         assert not self.exchange.engine.working()
+        if report["source"] != "trading_settings":  # a latch that is shown late would undo the next trial's start
+            eventually(lambda: self.stack.json("stop_latch"), what=f"{row.name}: the latch")
+        self.stack.await_status("active", False)
 
     def _turn_on(self) -> None:
         """Whatever the trial before left behind is mended first: the server, the venue, the trader, the latch."""
