@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 SYNC   := $(UV) pip sync --quiet --python $(BIN)/python --require-hashes
 LOCK   := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: run test check setup setup-dev lock bench clean
+.PHONY: run test check setup setup-dev lock stop-bench clean
 
 run: setup                ## install what is missing and start everything on the simulated venue
 	@exec $(BIN)/sixbot up --demo
@@ -42,6 +42,9 @@ $(VENV)/.dev: requirements.lock requirements-dev.lock pyproject.toml | $(UV)
 
 bench: setup-dev          ## measure every path against its limit; writes docs/measured/bench.md
 	@exec $(BIN)/python -m tests.bench.run
+
+stop-bench: setup-dev     ## measure the stop, write docs/measured/stop.md: N gate trials, CANCELS and SLOW trials of the others
+	@$(BIN)/python -m tests.bench.stop_bench --trials $(or $(N),10000) $(if $(CANCELS),--cancels $(CANCELS)) $(if $(SLOW),--slow $(SLOW))
 
 lock: | $(UV)             ## renew the three lock files from pyproject.toml
 	$(LOCK) --group bootstrap -o requirements-uv.lock

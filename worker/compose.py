@@ -218,6 +218,7 @@ def run_emergency(config: Config, account: str) -> ExitCode:
 
 def run_heartbeat(config: Config, _account: str) -> ExitCode:
     """The heartbeat worker's process."""
+    from worker.drill import last_passed
     from worker.heartbeat.checks import Checker, probes_of
     from worker.heartbeat.worker import CHECK_INTERVAL_SECONDS, HeartbeatWorker
 
@@ -227,7 +228,8 @@ def run_heartbeat(config: Config, _account: str) -> ExitCode:
     signals = StopSignals()
     signals.install()
     checker = Checker(probes_of(config), clock, CHECK_INTERVAL_SECONDS)
-    HeartbeatWorker(store, checker, Heartbeat("heartbeat", store, clock), signals, clock, logger).run()
+    heartbeat = Heartbeat("heartbeat", store, clock)
+    HeartbeatWorker(store, checker, heartbeat, signals, clock, logger, lambda: last_passed(config)).run()
     return ExitCode.OK
 
 

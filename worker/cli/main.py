@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from worker.cli import access, model, operate, orders, replay, tools, up
+from worker.cli import access, drill, model, operate, orders, replay, tools, up
 from worker.cli.worker import worker
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -12,6 +12,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.command("up")(up.up)
 app.command("status")(operate.status)
 app.command("stop")(operate.stop)
+app.command("stop-drill")(drill.stop_drill)
 app.command("start")(operate.start)
 app.command("trades")(operate.trades)
 app.command("positions")(operate.positions)

@@ -8,84 +8,129 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from shared.errors import NotSent, VenueAmbiguous, VenueError, VenueRejected
+from shared.clock import rfc3339
+from shared.errors import NotSent, OrderNotFound, VenueAmbiguous, VenueError, VenueRejected
 from worker.core.orders import FINAL
 from worker.core.types import OrderRequest, OrderType, Side, TimeInForce, VenuePosition
+from worker.emergency.latch import MemoryFile
 from worker.emergency.stop import FLATTEN_PREFIX, StopState
 from worker.venues.base import Venue
 
 PERIOD_SECONDS = 1.0
+LONGEST_PERIOD_SECONDS = 30.0
+PENDING = frozenset({"CLOSING", "QUEUED"})
 
 
 class Flattener:
-    """``remember`` writes an id to disk and returns False where that failed: then nothing is sent."""
+    """Goes on where an earlier process, or an earlier run of the same stop, left off: by what stands on disk."""
 
-    def __init__(self, venue: Venue, remember: Callable[[str], bool], publish: Callable[[StopState], None]) -> None:
-        self._venue, self._remember, self._publish = venue, remember, publish
-        self._attempts: dict[str, int] = {}
-        self._never_there: set[str] = set()
+    def __init__(self, venue: Venue, memory: MemoryFile, publish: Callable[[StopState], None]) -> None:
+        self._venue, self._memory, self._publish = venue, memory, publish
+        self._sent: dict[str, int] = {}
+        self._refused: dict[str, int] = {}
+        self._pause = PERIOD_SECONDS
 
     def run(self, state: StopState, abandoned: threading.Event) -> None:
         """Until nothing is held, or trading is resumed."""
+        self._recall(state)
         while not abandoned.is_set():
             before = state.flatten
             try:
                 state.flatten = self._round(state)
             except VenueError as error:
                 state.note(f"flatten: {error}")
+            if state.flatten != before:
+                self._remember(state)
             if state.flatten == "CLOSED":
                 state.positions_open, state.positions_unprotected = 0, []
                 return
             if state.flatten != before:
                 self._publish(state)
-            abandoned.wait(PERIOD_SECONDS)
+            abandoned.wait(self._pause)
+
+    # -- what stands on disk --------------------------------------------------------------------------------------
+
+    def _recall(self, state: StopState) -> None:
+        held = self._memory.memory.flatten
+        if held is not None and held.get("stop_id") == state.stop_id:
+            self._sent, self._refused = _numbers(held.get("sent")), _numbers(held.get("refused"))
+        self._remember(state)
+
+    def _remember(self, state: StopState) -> bool:
+        """Whether it is on disk now."""
+        self._memory.change(
+            flatten={
+                "stop_id": state.stop_id,
+                "requested_at": rfc3339(state.requested_at),
+                "state": state.flatten,
+                "sent": dict(self._sent),
+                "refused": dict(self._refused),
+            }
+        )
+        return self._memory.trusted
+
+    # -- one round ------------------------------------------------------------------------------------------------
 
     def _round(self, state: StopState) -> str:
+        # What is still under way is asked for before the positions: a fill in between would be sold a second time.
+        under_way = {symbol for symbol in self._sent if not self._is_over(state, symbol)}
         positions = self._venue.positions()
         if not positions:
             return "CLOSED"
         if not self._venue.clock().is_open:
             return "QUEUED"
-        for position in positions:
-            self._close(state, position)
+        refused = [p.ticker for p in positions if _symbol(p) not in under_way and not self._close(state, p)]
+        self._pause = min(self._pause * 2, LONGEST_PERIOD_SECONDS) if refused else PERIOD_SECONDS
         return "CLOSING"
 
-    def _close(self, state: StopState, position: VenuePosition) -> None:
-        symbol = re.sub(r"[^A-Za-z0-9]", "", position.ticker)[:12]
-        number = self._attempts.get(symbol, 0)
-        if number and not self._is_final(self._name(state, symbol, number)):
-            return
-        name = self._name(state, symbol, number + 1)
-        if not self._remember(name):
+    def _close(self, state: StopState, position: VenuePosition) -> bool:
+        """Send one order that closes it; False where it was not sent or refused."""
+        symbol = _symbol(position)
+        self._sent[symbol] = self._sent.get(symbol, 0) + 1
+        name = self._name(state, symbol)
+        if not self._remember(state):
+            self._sent[symbol] -= 1
             state.note("flatten: the disk does not take the order's id, so it is not sent")
-            return
-        self._attempts[symbol] = number + 1
+            return False
+        side = Side.SELL if position.side == "long" else Side.BUY
         request = OrderRequest(
-            name,
-            position.ticker,
-            Side.SELL if position.side == "long" else Side.BUY,
-            position.qty,
-            OrderType.MARKET,
-            TimeInForce.DAY,
-            reduce_only=True,
+            name, position.ticker, side, position.qty, OrderType.MARKET, TimeInForce.DAY, reduce_only=True
         )
         try:
             self._venue.submit(request, lambda: None)
         except (NotSent, VenueRejected) as error:
-            self._never_there.add(name)
+            self._refused[symbol] = self._sent[symbol]
+            self._remember(state)
             state.note(f"flatten {position.ticker}: {error}")
+            return False
         except VenueAmbiguous as error:
             state.note(f"flatten {position.ticker}: {error}")
+        return True
 
-    @staticmethod
-    def _name(state: StopState, symbol: str, number: int) -> str:
-        return f"{FLATTEN_PREFIX}{state.stop_id}-{symbol}-{number}"
+    def _name(self, state: StopState, symbol: str) -> str:
+        return f"{FLATTEN_PREFIX}{state.stop_id}-{symbol}-{self._sent[symbol]}"
 
-    def _is_final(self, name: str) -> bool:
+    def _is_over(self, state: StopState, symbol: str) -> bool:
         """An id that the venue does not know may still appear, unless it was refused: then it never will."""
+        if self._refused.get(symbol) == self._sent[symbol]:
+            return True
+        name = self._name(state, symbol)
         try:
-            return name in self._never_there or self._venue.order_by_client_id(name).state in FINAL
-        except VenueError:
-            return False
+            return self._venue.order_by_client_id(name).state in FINAL
+        except OrderNotFound:
+            state.note(f"flatten: the venue does not know {name} yet, so nothing more is sent for {symbol}")
+        except VenueError as error:
+            state.note(f"flatten {name}: {error}")
+        return False
+
+
+def _symbol(position: VenuePosition) -> str:
+    return re.sub(r"[^A-Za-z0-9]", "", position.ticker)[:12]
+
+
+def _numbers(found: object) -> dict[str, int]:
+    rows: Mapping[Any, Any] = found if isinstance(found, Mapping) else {}
+    return {str(symbol): number for symbol, number in rows.items() if isinstance(number, int)}

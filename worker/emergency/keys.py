@@ -7,10 +7,12 @@ from typing import Any, cast
 
 from shared.clock import Clock, rfc3339
 from shared.documents import RiskSettings, TradingSettings, dump_json, parse_json, version_of
-from shared.errors import DocumentError, StoreError, StoreRefused
+from shared.errors import DocumentError, StoreError, StoreRefused, StoreUnreachable
 from shared.keys import ARMED_TTL_SECONDS
 from shared.status import merge_status
 from shared.store import Store, judge, translated_errors
+
+ASK_AGAIN_SECONDS = 2.0
 
 # KEYS 1 trading_armed, 2 trading_epoch. ARGV 1 the least epoch that may come of it.
 _FENCE = """
@@ -32,6 +34,7 @@ class EmergencyKeys:
     def __init__(self, store: Store, account: str, clock: Clock) -> None:
         self.store, self._account, self._clock = store, account, clock
         self._fence = store.client.register_script(_FENCE)
+        self._ask_again_at = float("-inf")
 
     def epoch(self) -> int | None:
         """``trading_epoch``; None where it is missing or mangled. Raises StoreUnreachable."""
@@ -106,11 +109,19 @@ class EmergencyKeys:
             return self.store.client.scard(self.store.keys.orders_open) > 0
 
     def effect_of(self, client_order_id: str) -> str | None:
-        """What the book says of an order; None where it or Redis has no answer."""
+        """What the book says of an order; None where it or Redis has no answer.
+
+        A Redis that did not answer is not asked again for a while: fifty timeouts would stand before fifty cancels.
+        """
+        if self._clock.monotonic() < self._ask_again_at:
+            return None
         try:
             with translated_errors():
                 raw = self.store.client.hget(self.store.keys.order(client_order_id), "effect")
             return None if raw is None else cast("bytes", raw).decode()
+        except StoreUnreachable:
+            self._ask_again_at = self._clock.monotonic() + ASK_AGAIN_SECONDS
+            return None
         except (StoreError, UnicodeDecodeError):
             return None
 

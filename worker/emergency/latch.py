@@ -1,6 +1,7 @@
 """What the emergency worker knows without Redis: a small file, preallocated and overwritten in place.
 
-The latch, the highest epoch ever given, the last good policies and switches, and whether trading was on.
+The latch, the highest epoch ever given, the last good policies and switches, whether trading was on, and what a flatten
+has sent.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +22,11 @@ SIZE = 8192
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """One account's memory. ``latch`` is None, or ``reason, source, detail, at, stop_id, versions``."""
+    """One account's memory. ``latch`` is None, or ``reason, source, detail, at, stop_id, versions``.
+
+    ``flatten`` is None, or ``stop_id, requested_at, state`` and the number of the last order per symbol: ``sent``, and
+    ``refused`` where the venue would not have it.
+    """
 
     highest_epoch: int = 0
     latch: Mapping[str, Any] | None = None
@@ -32,6 +38,7 @@ class Memory:
     on_stop_automatic: str = "cancel_entries"
     emergency_stop_active: bool = False
     reduce_only: bool = False
+    flatten: Mapping[str, Any] | None = None
     account: str = "default"
     venue: str = ""
 
@@ -45,6 +52,7 @@ class MemoryFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.trusted = True
+        self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -78,13 +86,16 @@ class MemoryFile:
             return Memory(latch=latch)
 
     def change(self, **fields: Any) -> None:
-        """Remember, at once in memory and then on disk."""
-        changed = replace(self.memory, **fields)
-        if changed == self.memory and self.trusted:
-            return
-        self.memory = changed
+        """Remember, at once in memory and then on disk. From any thread: none undoes another's change."""
+        with self._lock:
+            changed = replace(self.memory, **fields)
+            if changed == self.memory and self.trusted:
+                return
+            self.memory = changed
+            self._write(json.dumps(asdict(changed)).encode())
+
+    def _write(self, raw: bytes) -> None:
         try:
-            raw = json.dumps(asdict(changed)).encode()
             if len(raw) > SIZE:
                 raise OSError(f"memory of {len(raw)} bytes")
             os.pwrite(self._fd, raw.ljust(SIZE, b" "), 0)

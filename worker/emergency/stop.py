@@ -152,6 +152,8 @@ class StopRun:
     def _run(self) -> None:
         fencing = self._pool.submit(self._fence)
         self._first_cancel()
+        if not fencing.done():
+            self._cancel_what_is_left()
         self._epoch = fencing.result()
         self.state.fenced = self._epoch is not None
         self._publish(self.state)
@@ -212,8 +214,8 @@ class StopRun:
         self.state.unconfirmed = len(targets)
         if targets:
             self.state.found.update(targets)
-            self._publish(self.state)
             asked = [self._pool.submit(self._venue.cancel, name) for name in targets]
+            self._publish(self.state)  # beside the cancels: a Redis that hangs must not delay them
             wait(asked)
             self._take([a.result() for a in asked])
             self._pause = POLL_SECONDS

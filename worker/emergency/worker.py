@@ -9,7 +9,7 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import FrameType
@@ -21,7 +21,7 @@ from shared.clock import Clock, parse_rfc3339, rfc3339
 from shared.config import Config
 from shared.documents import Reading, RiskSettings, TradingSettings
 from shared.errors import SixbotError, StoreError, StoreUnreachable, VenueError
-from worker.emergency.flatten import Flattener
+from worker.emergency.flatten import PENDING, Flattener
 from worker.emergency.keys import EmergencyKeys, ExternalAudit
 from worker.emergency.latch import MemoryFile
 from worker.emergency.stop import Sentry, StopRun, StopState
@@ -122,6 +122,7 @@ class EmergencyWorker:
     def turn(self) -> None:
         """One look and what follows from it. Raises nothing: what fails is logged and tried again."""
         try:
+            self._look_beside_redis()
             view = self._look()
             causes = find_causes(view, was_active=self._memory.memory.active)
             if causes:
@@ -135,6 +136,13 @@ class EmergencyWorker:
             self._logger.exception("turn_failed")
 
     # -- looking --------------------------------------------------------------------------------------------------
+
+    def _look_beside_redis(self) -> None:
+        """The file and the signal first and by themselves: a Redis that hangs must not delay what needs none."""
+        view = View(None, None, self._config.stop_path.exists(), self._signalled)
+        causes = find_causes(view, was_active=self._memory.memory.active)
+        if causes and self._cause is None:
+            self._off(causes, view)
 
     def _look(self) -> View:
         stop_file, signalled = self._config.stop_path.exists(), self._signalled
@@ -234,18 +242,13 @@ class EmergencyWorker:
             self._raise_epoch,
             self._publish,
             self._keys.effect_of,
-            Flattener(self._venue, self._remember, self._publish).run,
+            Flattener(self._venue, self._memory, self._publish).run,
             noticed,
         )
         if self._run is not None:
             self._run.abandon()
         self._run = run
         run.start()
-
-    def _remember(self, name: str) -> bool:
-        self._memory.change(reason=self._memory.memory.reason)
-        self._logger.warning("flatten_order", client_order_id=name)
-        return self._memory.trusted
 
     def _raise_epoch(self) -> int | None:
         try:
@@ -296,13 +299,20 @@ class EmergencyWorker:
         if self._run is not None:
             if self._run.state.state == "STOPPING":
                 return  # no resume into a stop that is still being carried out
-            self._run.abandon()
+            self._drop(self._run)
             self._run = None
         if not self._memory.trusted:
             self._memory.change(resumed_at=rfc3339(self._clock.now()))
             if not self._memory.trusted:
                 return
         self._arm(risk.value)
+
+    def _drop(self, run: StopRun) -> None:
+        """A resume ends the watch after a stop, and a flatten that waits or works."""
+        run.abandon()
+        if run.state.flatten in PENDING:
+            run.state.flatten = "DROPPED"
+            self._publish(run.state)
 
     def _lift(self, latch: Any, settings: Reading[TradingSettings], risk: Reading[RiskSettings]) -> bool:
         versions = latch.get("versions")
@@ -323,7 +333,9 @@ class EmergencyWorker:
         if epoch is None or epoch < max(self._memory.memory.highest_epoch, 1):
             epoch = self._keys.raise_epoch(self._memory.memory.highest_epoch + 1)
         if fresh:
-            self._memory.change(active=True, proven=True, reason="", resumed_at=rfc3339(self._clock.now()))
+            self._memory.change(
+                active=True, proven=True, reason="", flatten=None, resumed_at=rfc3339(self._clock.now())
+            )
         self._memory.change(
             highest_epoch=max(epoch, self._memory.memory.highest_epoch),
             on_stop=risk.on_stop,
@@ -358,7 +370,7 @@ class EmergencyWorker:
             self._memory.change(proven=True)
         if run.state.state == "NOT_PROVEN" and self._memory.memory.latch is None:
             self._latch(Cause(run.state.cause.reason, "venue", "the stop could not be proven", latching=True))
-        if run.finished and not run.state.flatten and now >= self._next_sentry:
+        if run.finished and now >= self._next_sentry:
             self._next_sentry = now + Sentry.PERIOD_SECONDS
             self._pool.submit(self._stand_sentry, run)
 
@@ -371,13 +383,21 @@ class EmergencyWorker:
     def _start_unproven_again(self) -> None:
         """A stop that an earlier process could not prove is carried out again."""
         held = self._memory.memory
-        if not held.proven:
+        if held.flatten is not None and held.flatten.get("state") in PENDING and not held.active:
+            self._flatten_on(held.flatten, held.reason)
+        elif not held.proven:
             self._cause = Cause(held.reason or "emergency_stop", "restart", "an unproven stop from before the restart")
             self._trip(self._cause)
         elif held.latch is not None:
             self._cause = Cause(str(held.latch.get("reason")), str(held.latch.get("source")), "latched", latching=True)
         if held.latch is not None:
             self._unshown += [self._finish_latch, self._restore_epoch]
+
+    def _flatten_on(self, flatten: Mapping[str, Any], reason: str) -> None:
+        """An earlier process was closing positions: the same stop is proven anew, and then goes on."""
+        self._cause = Cause(reason or "emergency_stop", "restart", "a flatten from before the restart")
+        requested = parse_rfc3339(str(flatten.get("requested_at")))
+        self._carry_out(StopState(str(flatten.get("stop_id")), self._cause, "flatten", requested, is_reopened=True))
 
     def _restore_epoch(self) -> None:
         """A Redis that came back old or empty gets an epoch above all that were. Raises StoreError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, cast
 
@@ -36,7 +36,9 @@ class HeartbeatWorker:
         signals: StopSignals,
         clock: Clock,
         logger: structlog.stdlib.BoundLogger,
+        last_drill: Callable[[], str | None],
     ) -> None:
+        self._last_drill = last_drill
         self._store, self._checker, self._heartbeat = store, checker, heartbeat
         self._signals, self._clock, self._logger = signals, clock, logger
         self._known: dict[str, tuple[float, Mapping[str, Any]]] = {}
@@ -64,11 +66,12 @@ class HeartbeatWorker:
         signature = (
             {w["name"]: (w["state"], w["pid"]) for w in workers},
             {name: health.state for name, health in components.items()},
+            drill := self._last_drill(),
         )
         now = self._clock.monotonic()
         if signature == self._signature and now - self._published_at < PUBLISH_SECONDS:
             return
-        self._store.put_json(self._store.keys.system_status, self._document(redis, workers, components))
+        self._store.put_json(self._store.keys.system_status, self._document(redis, workers, components, drill))
         self._signature, self._published_at = signature, now
 
     def _ping(self) -> Health:
@@ -117,7 +120,7 @@ class HeartbeatWorker:
     # -- the document ---------------------------------------------------------------------------------------------
 
     def _document(
-        self, redis: Health, workers: list[dict[str, Any]], components: Mapping[str, Health]
+        self, redis: Health, workers: list[dict[str, Any]], components: Mapping[str, Health], drill: str | None
     ) -> dict[str, Any]:
         live = [w for w in workers if w["state"] == "live"]
         return {
@@ -132,7 +135,11 @@ class HeartbeatWorker:
             "uptime_seconds": self._uptime(live),
             "memory_usage_mb": round(sum(_number(w["memory_mb"]) for w in live), 1),
             "cpu_usage_percent": self._cpu_percent(),
-            "components": {"redis": redis.document(), **{n: h.document() for n, h in components.items()}},
+            "components": {
+                "redis": redis.document(),
+                **{n: h.document() for n, h in components.items()},
+                "last_drill": {"state": "never" if drill is None else "ok", "at": drill},
+            },
             "workers": workers,
         }
 

@@ -97,7 +97,7 @@ class Running:
         self.venue, self.home = venue or RecordingVenue(), home
         settings = Config(_env_file=None, sixbot_home=home, **config)
         clock, self._signals = SystemClock(), StopSignals()
-        store = Store(connect(url, timeout_seconds=0.5))
+        store = self._store = Store(connect(url, timeout_seconds=0.5))
         self._memory = MemoryFile(settings.run_dir / "emergency-default.json")
         self.worker = EmergencyWorker(
             settings,
@@ -127,3 +127,4 @@ class Running:
         assert not self._thread.is_alive()
         self._watcher.close()
         self._memory.close()
+        self._store.client.close()
