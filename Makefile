@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 SYNC   := $(UV) pip sync --quiet --python $(BIN)/python --require-hashes
 LOCK   := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: run test check setup setup-dev lock stop-bench clean
+.PHONY: run test check setup setup-dev lock bench stop-bench clean
 
 run: setup                ## install what is missing and start everything on the simulated venue
 	@exec $(BIN)/sixbot up --demo
