@@ -200,7 +200,9 @@ class EmergencyWorker:
         latching = next((c for c in causes if c.latching), None)
         if self._cause is None:
             self._cause = cause
-            if held.active or not held.proven or (latching is not None and held.latch is None):
+            if self._flatten_waits():
+                self._flatten_on()
+            elif held.active or not held.proven or (latching is not None and held.latch is None):
                 self._trip(cause)
             else:
                 self._memory.change(active=False, reason=held.reason or cause.reason)
@@ -383,20 +385,29 @@ class EmergencyWorker:
     def _start_unproven_again(self) -> None:
         """A stop that an earlier process could not prove is carried out again."""
         held = self._memory.memory
-        if held.flatten is not None and held.flatten.get("state") in PENDING and not held.active:
-            self._flatten_on(held.flatten, held.reason)
-        elif not held.proven:
+        waits = self._flatten_waits()  # proven before; whether it goes on is decided once the documents are read
+        if not held.proven and not waits:
             self._cause = Cause(held.reason or "emergency_stop", "restart", "an unproven stop from before the restart")
             self._trip(self._cause)
-        elif held.latch is not None:
+        elif held.latch is not None and not waits:
             self._cause = Cause(str(held.latch.get("reason")), str(held.latch.get("source")), "latched", latching=True)
         if held.latch is not None:
             self._unshown += [self._finish_latch, self._restore_epoch]
 
-    def _flatten_on(self, flatten: Mapping[str, Any], reason: str) -> None:
-        """An earlier process was closing positions: the same stop is proven anew, and then goes on."""
-        self._cause = Cause(reason or "emergency_stop", "restart", "a flatten from before the restart")
-        requested = parse_rfc3339(str(flatten.get("requested_at")))
+    def _flatten_waits(self) -> bool:
+        """Whether an earlier process was closing positions."""
+        held = self._memory.memory
+        return held.flatten is not None and held.flatten.get("state") in PENDING and not held.active
+
+    def _flatten_on(self) -> None:
+        """The same stop is proven anew, and then goes on closing under its own ids."""
+        held = self._memory.memory
+        flatten: Mapping[str, Any] = held.flatten or {}
+        self._cause = Cause(held.reason or "emergency_stop", "restart", "a flatten from before the restart")
+        try:
+            requested = parse_rfc3339(str(flatten.get("requested_at")))
+        except ValueError:
+            requested = self._clock.now()
         self._carry_out(StopState(str(flatten.get("stop_id")), self._cause, "flatten", requested, is_reopened=True))
 
     def _restore_epoch(self) -> None:
