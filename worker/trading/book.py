@@ -20,6 +20,7 @@ from worker.core.orders import MICRO, Order
 from worker.core.positions import Position
 from worker.core.risk import DayCounters
 from worker.core.stats import Stats, read_stats
+from worker.failpoints import failpoint
 from worker.trading.gate import COUNTERS_TTL_SECONDS
 from worker.trading.ports import DayFigures
 from worker.trading.records import (
@@ -104,15 +105,19 @@ class RedisBook:
                 {name.decode(): read_execution(raw) for name, raw in fills.items()},
                 read_position(position) if position else None,
             )
+            failpoint("apply.read")
             change = Change(before, step(before))
             figures = self._figures(pipe) if change.changed else ([], Stats())
             pipe.multi()
             if change.changed:
                 self._write(pipe, change, *figures)
+                failpoint("apply.queued")
             return change
 
         watched = [order_key, fills_key, keys.stats, keys.trades_log]
-        return self._store.transact(watched, apply)
+        changed = self._store.transact(watched, apply)
+        failpoint("apply.written")
+        return changed
 
     def _figures(self, pipe: redis.client.Pipeline) -> tuple[object, Stats]:
         keys = self._store.keys
@@ -193,6 +198,7 @@ class RedisBook:
 
     def adopt(self, order: Order) -> None:
         keys = self._store.keys
+        failpoint("adopt.before")
         with translated_errors(), self._store.client.pipeline(transaction=True) as pipe:
             pipe.hset(keys.order(order.client_order_id), mapping=cast("Any", order_fields(order)))
             if order.is_final:
@@ -201,6 +207,7 @@ class RedisBook:
             else:
                 pipe.sadd(keys.orders_open, order.client_order_id)
             pipe.execute()
+        failpoint("adopt.after")
 
     def refused(self, order: Order) -> None:
         key = self._store.keys.trades_log
@@ -213,10 +220,12 @@ class RedisBook:
         self._store.transact([key], apply)
 
     def add_equity(self, time: datetime, equity: str) -> None:
+        failpoint("log.equity")
         self._store.add_event(self._store.keys.equity, {"time": time.isoformat(), "equity": equity})
 
     def trim(self) -> int:
         """Remove the oldest final orders beyond the bound, hash and index entry together; returns how many."""
+        failpoint("log.trim")
         keys, client = self._store.keys, self._store.client
         with translated_errors():
             surplus = client.zcard(keys.orders_history) - TERMINAL_ORDERS_KEPT

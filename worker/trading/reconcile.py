@@ -12,6 +12,7 @@ from shared.errors import IllegalTransition, VenueUnavailable
 from worker.core import ids
 from worker.core.orders import EXTERNAL, Order
 from worker.core.types import AccountState, Effect, Execution, OrderState, Side, TimeInForce, VenueOrder, VenuePosition
+from worker.failpoints import failpoint
 from worker.trading.desk import UNRESOLVED, OrderDesk
 from worker.trading.ports import Book, Notes
 from worker.venues.base import Venue
@@ -56,18 +57,25 @@ class Reconciler:
 
     def run(self) -> Snapshot:
         """One pass. Raises VenueUnavailable where the venue cannot be read, StoreError where Redis cannot."""
+        failpoint("reconcile.begin")
         read_at = self._clock.now()
         fills = self._fills(read_at)
         self._progress()
+        failpoint("reconcile.fills_read")
         working = self._venue.open_orders()
+        failpoint("reconcile.orders_read")
         self._progress()
         problems = self._orders(working, fills)
+        failpoint("reconcile.orders_settled")
         self._late_fills(fills)
+        failpoint("reconcile.fills_taken")
         self._progress()
         positions = tuple(self._venue.positions())
         account = self._venue.account()
+        failpoint("reconcile.positions_read")
         orders = tuple(self._book.open_orders())
         external, drift = self._compare(read_at, positions, orders)
+        failpoint("reconcile.compared")
         return Snapshot(read_at, positions, account, orders, external, drift, problems)
 
     def _fills(self, now: datetime) -> list[Execution]:
