@@ -182,7 +182,7 @@ def _totals(order: Order, told: VenueOrder, executions: Iterable[Execution]) -> 
     best = derived if _quantity(pushed) < _quantity(derived) else pushed
     if _quantity(best) < cumulative and _quantity(known) == cumulative:
         best = known
-    fees = max(sum((e.fee for e in best), Decimal(0)), order.fees)
+    fees = max(*(sum((e.fee for e in found), Decimal(0)) for found in (best, pushed, derived)), order.fees)
     if _quantity(best) >= cumulative:
         return _quantity(best), sum((e.qty * e.price for e in best), Decimal(0)), fees
     if told.filled_qty >= order.filled_qty and told.avg_fill_price is not None and told.filled_qty:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
@@ -34,6 +34,8 @@ from worker.trading.records import (
 
 _MANGLED = (KeyError, ValueError, ArithmeticError, UnicodeDecodeError)
 
+_CHUNK = 500
+
 
 class RedisBook:
     """See ``ports.Book``. One account's view; the keys are shared by all accounts."""
@@ -56,6 +58,21 @@ class RedisBook:
     def order(self, client_order_id: str) -> Order | None:
         with translated_errors():
             return self._read_order(cast("Any", self._store.client.hgetall(self._store.keys.order(client_order_id))))
+
+    def names_of(self, venue_order_ids: Collection[str]) -> dict[str, str]:
+        keys, client, found = self._store.keys, self._store.client, dict[str, str]()
+        with translated_errors():
+            for start in range(0, TERMINAL_ORDERS_KEPT, _CHUNK):
+                chunk = cast("list[bytes]", client.zrevrange(keys.orders_history, start, start + _CHUNK - 1))
+                with client.pipeline(transaction=False) as pipe:
+                    for member in chunk:
+                        pipe.hget(keys.order(member.decode()), "venue_order_id")
+                    for member, venue_id in zip(chunk, cast("list[bytes | None]", pipe.execute()), strict=True):
+                        if venue_id is not None and venue_id.decode() in venue_order_ids:
+                            found[venue_id.decode()] = member.decode()
+                if len(chunk) < _CHUNK or len(found) == len(venue_order_ids):
+                    break
+        return found
 
     def day(self, trading_day: str) -> DayFigures:
         keys = self._store.keys

@@ -6,7 +6,7 @@ resolved by asking the venue for our client order id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
@@ -134,6 +134,10 @@ class OrderDesk:
     def name_of(self, venue_order_id: str) -> str | None:
         """Our id of an order that was heard of under the venue's."""
         return self._by_venue_id.get(venue_order_id)
+
+    def learn(self, names: Mapping[str, str]) -> None:
+        """Our ids by the venue's, from the book."""
+        self._by_venue_id.update(names)
 
     def _act(self, name: str, state: OrderState, note: str) -> None:
         now = self._clock.now()

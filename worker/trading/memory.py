@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -123,6 +123,10 @@ class MemoryLedger:
     def order(self, client_order_id: str) -> Order | None:
         bundle = self._bundles.get(client_order_id)
         return None if bundle is None else bundle.order
+
+    def names_of(self, venue_order_ids: Collection[str]) -> dict[str, str]:
+        found = (b.order for b in self._bundles.values())
+        return {o.venue_order_id: o.client_order_id for o in found if o.venue_order_id in venue_order_ids}
 
     def executions(self, client_order_id: str) -> list[Execution]:
         """The order's fills, for the replay's report."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -54,6 +54,8 @@ class Reconciler:
         self._progress = progress
         self._fills_from: datetime | None = None
         self._suspected: dict[str, tuple[Decimal, Decimal]] = {}
+        self._foreign: set[str] = set()
+        self._taken: set[str] = set()
 
     def run(self) -> Snapshot:
         """One pass. Raises VenueUnavailable where the venue cannot be read, StoreError where Redis cannot."""
@@ -161,18 +163,33 @@ class Reconciler:
             self._desk.take(told, ())
 
     def _late_fills(self, fills: list[Execution]) -> None:
-        """Fills of orders that are final in the book already: they count all the same."""
+        """Fills of orders that are final in the book already: they count all the same, and make its sums exact where
+        only the venue's rounded average was known."""
         by_order: dict[str, list[Execution]] = {}
         for fill in fills:
             by_order.setdefault(fill.venue_order_id, []).append(fill)
+        names = self._names(by_order)
         for venue_id, executions in by_order.items():
-            name = executions[0].client_order_id or self._desk.name_of(venue_id)
+            name = names.get(venue_id)
             order = self._book.order(name) if name else None
             if order is None or not order.is_final:
                 continue
-            known = sum((e.qty for e in executions), ZERO)
-            if known > order.filled_qty or sum((e.fee for e in executions), ZERO) > order.fees:
+            if any(e.execution_id not in self._taken for e in executions):
+                self._progress()
                 self._desk.take(_as_told(order, venue_id), executions)
+                self._taken.update(e.execution_id for e in executions)
+        self._taken &= {f.execution_id for f in fills}
+
+    def _names(self, fills: Mapping[str, Sequence[Execution]]) -> dict[str, str]:
+        """Our ids by the venue's; a venue whose fills do not carry ours is helped by the book, also after a restart."""
+        names = {v: f[0].client_order_id or self._desk.name_of(v) or "" for v, f in fills.items()}
+        nameless = {v for v, name in names.items() if not name} - self._foreign
+        if nameless:
+            found = self._book.names_of(nameless)
+            self._desk.learn(found)
+            self._foreign |= nameless - found.keys()
+            names |= found
+        return names
 
     # -- positions ------------------------------------------------------------------------------------------------
 
