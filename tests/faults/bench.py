@@ -63,6 +63,16 @@ class Trial:
     story: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How a failpoint is reached: in which process, what happens first, and whose hand meddles meanwhile."""
+
+    victim: str = "trading"
+    first: str = ""
+    prepare: Callable[[Bench], None] = lambda bench: None
+    hand: Callable[[Bench], Callable[[], None]] = lambda bench: lambda: None
+
+
 class Bench:
     """One installation over one venue, for as many trials as one likes."""
 
@@ -116,6 +126,7 @@ class Bench:
             self.broker._lies.clear()
         end = time.monotonic() + QUIET_SECONDS
         while True:
+            self.revive()
             report = self.stack.json("stop_report") or {}
             findings = judge(self.stack.redis, self.truth(), RULES)
             proven = report.get("state") == "STOPPED" and self.stack.status("active") is False
@@ -130,6 +141,13 @@ class Bench:
         fresh = Truth(self.truth().orders[before:], {}, {})
         findings.unintended_on += late_orders(fresh, off_at, IN_FLIGHT_SECONDS)
         return findings
+
+    def revive(self, *names: str) -> None:
+        """What a supervisor does: start what is dead. A starting trader may be killed by a stop that it is too slow to
+        acknowledge."""
+        for name in names or ("emergency", "trading"):
+            if self.stack.processes[name].poll() is not None:
+                self.stack.launch(name)
 
     def frozen(self) -> int:
         """Tickers that an absent order keeps from trading: then a fresh installation is worth its time."""
@@ -151,7 +169,7 @@ class Bench:
         off_first = rng.random() < 0.5
         off_at = self.stop() if off_first else None
         again = ("emergency", "trading") if len(victims) == 2 else victims
-        self.stack.start(*again)
+        self.revive(*again)
         if off_at is None:
             time.sleep(rng.uniform(0.0, 1.5))
             off_at = self.stop()
@@ -192,25 +210,22 @@ class Bench:
 
         return meddle
 
-    def at_failpoint(self, victim: str, setting: str, scenario: Callable[[Bench], None], first: str = "") -> Trial:
-        """Run until the failpoint ends ``victim``; restart it without; stop; judge."""
-        before = len(self.truth().orders)
-        if first:
+    def at_failpoint(self, setting: str, scenario: Scenario) -> Trial:
+        """Run until the failpoint ends its process; restart it without; stop; judge."""
+        before, victim = len(self.truth().orders), scenario.victim
+        if scenario.first:
             self.trade(lambda: None)
-            self._restart(victim, first)
+            self._restart(victim, scenario.first)
             self._await_end(victim)
-        else:
-            self.stop()
-        if first or victim:
-            self._restart(victim, setting)
-        self.trade(lambda: None)
-        scenario(self)
+        self._restart(victim, setting)
+        self.trade(scenario.hand(self))
+        scenario.prepare(self)
         reached = self._await_end(victim)
-        off_at = self.stop()
         if not reached:
             self.stack.kill(victim)
-        self.stack.start(victim)
-        return Trial(setting, self.settle(off_at, before), reached, [f"{victim} at {setting}", first])
+        off_at = self.stop()
+        self.revive(victim)
+        return Trial(setting, self.settle(off_at, before), reached, [f"{victim} at {setting}", scenario.first])
 
     def _restart(self, name: str, failpoint: str) -> None:
         """Start armed. It may be dead before its first heartbeat, which is what it is for."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from shared.clock import Clock, TradingCalendar
-from shared.errors import IllegalTransition, VenueUnavailable
+from shared.errors import IllegalTransition, OrderNotFound, VenueUnavailable
 from worker.core import ids
 from worker.core.orders import EXTERNAL, Order
 from worker.core.types import AccountState, Effect, Execution, OrderState, Side, TimeInForce, VenueOrder, VenuePosition
@@ -176,9 +176,22 @@ class Reconciler:
                 continue
             if any(e.execution_id not in self._taken for e in executions):
                 self._progress()
-                self._desk.take(_as_told(order, venue_id), executions)
-                self._taken.update(e.execution_id for e in executions)
+                self._take_late(order, venue_id, executions)
         self._taken &= {f.execution_id for f in fills}
+
+    def _take_late(self, order: Order, venue_id: str, executions: Sequence[Execution]) -> None:
+        """Where more is listed than the order has filled, only the venue's own figure tells a new fill from one that
+        is known under another id."""
+        change = self._desk.take(_as_told(order, venue_id), executions)
+        if change is None:
+            return
+        after = change.after
+        if sum((e.qty for e in after.executions.values()), ZERO) > after.order.filled_qty:
+            try:
+                self._desk.take(self._venue.order_by_client_id(order.client_order_id), executions)
+            except OrderNotFound:
+                return
+        self._taken.update(e.execution_id for e in executions)
 
     def _names(self, fills: Mapping[str, Sequence[Execution]]) -> dict[str, str]:
         """Our ids by the venue's; a venue whose fills do not carry ours is helped by the book, also after a restart."""
