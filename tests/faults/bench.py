@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from shared.clock import rfc3339
 from tests.faults.oracle import Findings, Rules, judge, late_orders
 from tests.faults.venues import TICKERS, FaultyBroker, Truth, exchange_truth
 from tests.servers.exchange import exchange_server
@@ -110,6 +111,14 @@ class Bench:
         self._act.set()
         self.stack.set("trading_settings", SETTINGS)
 
+    def await_cycle(self) -> None:
+        """Until a cycle has run since now."""
+        now = rfc3339(datetime.now(UTC))
+        eventually(
+            lambda: (self.stack.status("last_run") or "") > now,
+            what=f"a cycle: {self.stack.json('trading_status')} {self.stack.output('trading')[-1500:]}",
+        )
+
     def stop(self) -> datetime:
         """Switch off; returns when that was acknowledged."""
         self.stack.set("trading_settings", OFF)
@@ -130,6 +139,7 @@ class Bench:
             report = self.stack.json("stop_report") or {}
             findings = judge(self.stack.redis, self.truth(), RULES)
             proven = report.get("state") == "STOPPED" and self.stack.status("active") is False
+            proven = proven and not [n for n in ("emergency", "trading") if not self.stack.beats(n)]
             if (findings.clean() and proven) or time.monotonic() > end:
                 break
             time.sleep(0.2)
@@ -162,7 +172,9 @@ class Bench:
         victims = rng.choice((("trading",), ("trading",), ("emergency",), ("trading", "emergency")))
         story = self._lies(rng)
         self.trade(self._meddler(rng))
-        delay = rng.uniform(0.0, 2.5)
+        if rng.random() < 0.85:
+            self.await_cycle()
+        delay = rng.uniform(0.0, 2.0)
         time.sleep(delay)
         for name in victims:
             self.stack.kill(name)
@@ -214,8 +226,8 @@ class Bench:
         """Run until the failpoint ends its process; restart it without; stop; judge."""
         before, victim = len(self.truth().orders), scenario.victim
         if scenario.first:
-            self.trade(lambda: None)
             self._restart(victim, scenario.first)
+            self.trade(lambda: None)
             self._await_end(victim)
         self._restart(victim, setting)
         self.trade(scenario.hand(self))
@@ -232,7 +244,7 @@ class Bench:
         self.stack.kill(name)
         self.stack.launch(name, SIXBOT_FAILPOINT=failpoint)
 
-    def _await_end(self, name: str, seconds: float = 8.0) -> bool:
+    def _await_end(self, name: str, seconds: float = 15.0) -> bool:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.stack.processes[name].poll() is not None:

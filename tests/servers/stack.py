@@ -53,7 +53,7 @@ class Stack:
         for name in names:
             self.launch(name, **settings)
         for name in names:
-            eventually(lambda name=name: self._beats(name), what=f"a heartbeat of {name}: {self.output(name)[-2000:]}")
+            eventually(lambda name=name: self.beats(name), what=f"a heartbeat of {name}: {self.output(name)[-2000:]}")
 
     def launch(self, name: str, **settings: str) -> None:
         """Start one worker and do not wait for it."""
@@ -67,7 +67,8 @@ class Stack:
                 stderr=output,
             )
 
-    def _beats(self, name: str) -> bool:
+    def beats(self, name: str) -> bool:
+        """Whether the process that was started last gives signs of life."""
         found = self.json(f"heartbeat:{name}:{os.uname().nodename}")
         return isinstance(found, dict) and found["pid"] == self.processes[name].pid
 
