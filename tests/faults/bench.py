@@ -84,6 +84,7 @@ class Bench:
         self._hand: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._actor, daemon=True)
         self._turn = 0
+        self._handing = threading.Lock()
 
     def start(self) -> None:
         self.stack.set("risk_settings", RISK % RULES.orders_per_ticker)
@@ -102,8 +103,9 @@ class Bench:
             self._turn += 1
             ups = (self._turn // 5) % 2
             self.stack.predict(**{t: 0.2 if (i + ups) % 2 else -0.2 for i, t in enumerate(TICKERS)})
-            if self._act.is_set():
-                self._hand()
+            with self._handing:
+                if self._act.is_set():
+                    self._hand()
 
     def trade(self, hand: Callable[[], None]) -> None:
         """Switch on and let ``hand`` meddle now and then."""
@@ -235,6 +237,8 @@ class Bench:
         reached = self._await_end(victim)
         if not reached:
             self.stack.kill(victim)
+        with self._handing:  # a hand that writes the settings must not be the one that switches on again
+            self._act.clear()
         off_at = self.stop()
         self.revive(victim)
         return Trial(setting, self.settle(off_at, before), reached, [f"{victim} at {setting}", scenario.first])
