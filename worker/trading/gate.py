@@ -22,8 +22,8 @@ COUNTERS_TTL_SECONDS = 604_800
 class RedisGate:
     """Admits orders of one account for the owner of its lease."""
 
-    def __init__(self, url: str, keys: Keys, account: str) -> None:
-        self._client = connect(url, timeout_seconds=GATE_SECONDS)
+    def __init__(self, url: str, keys: Keys, account: str, timeout_seconds: float = GATE_SECONDS) -> None:
+        self._client = connect(url, timeout_seconds=timeout_seconds)
         self._keys, self._account = keys, account
         self._script = self._client.register_script(files("worker.trading").joinpath("gate.lua").read_text())
         self.owner = ""
