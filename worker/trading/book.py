@@ -179,9 +179,10 @@ class RedisBook:
     def _write_counters(self, pipe: redis.client.Pipeline, change: Change) -> None:
         before, after = change.before.order, change.after.order
         counters = self._store.keys.risk_counters(after.trading_day)
-        if change.reserved_delta:
-            pipe.hincrby(counters, "notional", change.reserved_delta)
-            pipe.hincrby(counters, f"notional:{after.ticker}", change.reserved_delta)
+        taken = change.taken_from_day
+        if taken:
+            pipe.hincrby(counters, "notional", taken)
+            pipe.hincrby(counters, f"notional:{after.ticker}", taken)
         filled = int((after.filled_notional - before.filled_notional) * MICRO)
         if after.is_external:
             return
@@ -189,7 +190,7 @@ class RedisBook:
             pipe.hincrby(counters, "filled_notional", filled)
         if after.filled_qty and not before.filled_qty:
             pipe.hincrby(counters, "filled_orders", 1)
-        if change.reserved_delta or filled:
+        if taken or filled:
             pipe.expire(counters, COUNTERS_TTL_SECONDS)
         if change.released_count:
             pipe.hincrby(counters, "orders", -1)
@@ -215,7 +216,6 @@ class RedisBook:
 
     def adopt(self, order: Order) -> None:
         keys = self._store.keys
-        failpoint("adopt.before")
         with translated_errors(), self._store.client.pipeline(transaction=True) as pipe:
             pipe.hset(keys.order(order.client_order_id), mapping=cast("Any", order_fields(order)))
             if order.is_final:
@@ -223,8 +223,18 @@ class RedisBook:
                 pipe.zadd(keys.orders_history, {order.client_order_id: order.created_at.timestamp()})
             else:
                 pipe.sadd(keys.orders_open, order.client_order_id)
+            if not order.is_external:
+                self._count(pipe, order)
             pipe.execute()
-        failpoint("adopt.after")
+
+    def _count(self, pipe: redis.client.Pipeline, order: Order) -> None:
+        """What the gate counts of an order that it let through."""
+        keys = self._store.keys
+        counters = keys.risk_counters(order.trading_day)
+        pipe.hincrby(counters, "orders", 1)
+        pipe.hincrby(counters, f"orders:{order.ticker}", 1)
+        pipe.expire(counters, COUNTERS_TTL_SECONDS)
+        pipe.hset(keys.risk_last_trade, order.ticker, str(int(order.created_at.timestamp() * 1000)))
 
     def refused(self, order: Order) -> None:
         key = self._store.keys.trades_log

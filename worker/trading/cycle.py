@@ -247,6 +247,8 @@ class _Run:
         failpoint("intent.decided")
         cycle, now = self._cycle, self._cycle._clock.now()
         day = cycle._calendar.day_of(now)
+        if day != cycle._calendar.day_of(self._snapshot.read_at):
+            return Denial("WRONG_DAY", f"{day.name} began during the cycle")
         name = ids.mint(intent.effect, BOT_ID, cycle._entropy())
         positions = {p.symbol: p.id for p in cycle._book.open_positions()}
         order = Order(

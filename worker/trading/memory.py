@@ -179,7 +179,7 @@ class MemoryLedger:
             else:
                 self._open_positions[position.id] = None
         day = self._day(after.trading_day)
-        day.notional += change.reserved_delta
+        day.notional += change.taken_from_day
         day.filled_notional += after.filled_notional - before.filled_notional
         day.filled_orders += bool(after.filled_qty and not before.filled_qty)
         if change.released_count:
@@ -192,6 +192,10 @@ class MemoryLedger:
         self._bundles[order.client_order_id] = Bundle(order, {}, None)
         if not order.is_final:
             self._open[order.client_order_id] = None
+        if not order.is_external:
+            counted = self._day(order.trading_day).orders
+            counted[order.ticker] = counted.get(order.ticker, 0) + 1
+            self._last_trade[order.ticker] = order.created_at
 
     def refused(self, order: Order) -> None:
         self.trades_log = update_log(self.trades_log, order)

@@ -9,12 +9,12 @@ from decimal import Decimal
 
 from shared.clock import Clock, TradingCalendar
 from shared.errors import IllegalTransition, OrderNotFound, VenueUnavailable
-from worker.core import ids
-from worker.core.orders import EXTERNAL, Order
-from worker.core.types import AccountState, Effect, Execution, OrderState, Side, TimeInForce, VenueOrder, VenuePosition
+from worker.core.orders import Order
+from worker.core.types import AccountState, Execution, OrderState, VenueOrder, VenuePosition
 from worker.failpoints import failpoint
 from worker.trading.desk import UNRESOLVED, OrderDesk
 from worker.trading.ports import Book, Notes
+from worker.trading.recover import Recovery
 from worker.venues.base import Venue
 
 ZERO = Decimal(0)
@@ -52,10 +52,17 @@ class Reconciler:
         self._account, self._venue, self._desk, self._book = account, venue, desk, book
         self._clock, self._calendar, self._notes = clock, calendar, notes
         self._progress = progress
+        self._recovery = Recovery(account, venue, desk, book, clock, calendar, notes)
         self._fills_from: datetime | None = None
         self._suspected: dict[str, tuple[Decimal, Decimal]] = {}
         self._foreign: set[str] = set()
         self._taken: set[str] = set()
+
+    def start_over(self) -> None:
+        """The next pass is a recovery: it looks as far back as one at start-up."""
+        self._fills_from = None
+        self._taken.clear()
+        self._foreign.clear()
 
     def run(self) -> Snapshot:
         """One pass. Raises VenueUnavailable where the venue cannot be read, StoreError where Redis cannot."""
@@ -64,6 +71,10 @@ class Reconciler:
         fills = self._fills(read_at)
         self._progress()
         failpoint("reconcile.fills_read")
+        if self._fills_from is None:
+            self._recovery.lost_orders(fills)
+        self._fills_from = read_at - FILLS_OVERLAP
+        self._recovery.new_day()
         working = self._venue.open_orders()
         failpoint("reconcile.orders_read")
         self._progress()
@@ -85,9 +96,7 @@ class Reconciler:
         if since is None:
             oldest = min((o.created_at for o in self._book.open_orders()), default=now)
             since = min(oldest, now - FILLS_AT_START)
-        fills = self._venue.fills_since(since)
-        self._fills_from = now - FILLS_OVERLAP
-        return fills
+        return self._venue.fills_since(since)
 
     # -- orders ---------------------------------------------------------------------------------------------------
 
@@ -98,7 +107,7 @@ class Reconciler:
             name = told.client_order_id if told.client_order_id in known else told.venue_order_id
             listed.add(name or "")
             if self._desk.take(told, _of(fills, told.venue_order_id)) is None:
-                self._adopt(told)
+                self._recovery.adopt(told, _of(fills, told.venue_order_id))
         problems: dict[str, str] = {}
         for order in known.values():
             if order.client_order_id in listed:
@@ -127,39 +136,6 @@ class Reconciler:
             None,
         )
         if told is not None:
-            self._desk.take(told, ())
-
-    def _adopt(self, told: VenueOrder) -> None:
-        """A working order that the book does not know: a foreign one, or ours from before a lost Redis."""
-        ours = ids.is_ours(told.client_order_id)
-        effect = ids.effect_of(told.client_order_id) or (Effect.ENTRY if told.side is Side.BUY else Effect.EXIT)
-        now = self._clock.now()
-        price = told.limit_price or told.avg_fill_price or ZERO
-        order = Order(
-            client_order_id=(told.client_order_id if ours and told.client_order_id else told.venue_order_id),
-            account=self._account,
-            bot_id="1" if ours else EXTERNAL,
-            ticker=told.ticker,
-            side=told.side,
-            effect=effect,
-            qty=told.qty,
-            type=told.type,
-            time_in_force=TimeInForce.DAY,
-            limit_price=told.limit_price,
-            ref_price=price,
-            state=told.state,
-            reason="found at the venue",
-            created_at=told.created_at or now,
-            updated_at=now,
-            epoch=0,
-            trading_day=self._calendar.day_of(now).name,
-            reserved=0,
-            position_id=told.client_order_id or told.venue_order_id,
-            venue_order_id=told.venue_order_id,
-        )
-        self._book.adopt(order)
-        self._notes("order_adopted", client_order_id=order.client_order_id, ticker=order.ticker, ours=ours)
-        if ours:
             self._desk.take(told, ())
 
     def _late_fills(self, fills: list[Execution]) -> None:

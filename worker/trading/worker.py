@@ -145,6 +145,7 @@ class Trader:
         failpoint("recover.leased")
         self._p.logger.info("recovering")
         self._generation = stream.generation
+        self._p.reconciler.start_over()
         self._reconcile()
         failpoint("recover.done")
         self._p.logger.info("recovered", open_orders=len(self._snapshot.orders) if self._snapshot else 0)
