@@ -110,7 +110,8 @@ class RedisBook:
         order_key, fills_key = keys.order(client_order_id), keys.fills(client_order_id)
 
         def apply(pipe: redis.client.Pipeline) -> Change | None:
-            order = self._read_order(cast("Any", pipe.hgetall(order_key)))
+            found = cast("dict[bytes, bytes]", pipe.hgetall(order_key))
+            order = self._read_order(found)
             if order is None:
                 pipe.multi()
                 return None
@@ -125,9 +126,12 @@ class RedisBook:
             failpoint("apply.read")
             change = Change(before, step(before))
             figures = self._figures(pipe) if change.changed else ([], Stats())
+            gives_back = change.released_count and self._is_last_trade(pipe, order.ticker, found)
             pipe.multi()
             if change.changed:
                 self._write(pipe, change, *figures)
+                if gives_back:
+                    self._give_back(pipe, order.ticker, found)
                 failpoint("apply.queued")
             return change
 
@@ -195,7 +199,19 @@ class RedisBook:
         if change.released_count:
             pipe.hincrby(counters, "orders", -1)
             pipe.hincrby(counters, f"orders:{after.ticker}", -1)
-            pipe.hdel(self._store.keys.risk_last_trade, after.ticker)
+
+    def _is_last_trade(self, pipe: redis.client.Pipeline, ticker: str, found: Mapping[bytes, bytes]) -> bool:
+        """Whether the ticker's cooldown still runs from the order that turned out never to have worked."""
+        key = self._store.keys.risk_last_trade
+        pipe.watch(key)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        return cast("bytes | None", pipe.hget(key, ticker)) == found.get(b"cooldown_at", b"")
+
+    def _give_back(self, pipe: redis.client.Pipeline, ticker: str, found: Mapping[bytes, bytes]) -> None:
+        key, before = self._store.keys.risk_last_trade, found[b"cooldown_before"]
+        if before:
+            pipe.hset(key, ticker, before)
+        else:
+            pipe.hdel(key, ticker)
 
     def _write_event(self, pipe: redis.client.Pipeline, change: Change) -> None:
         order = change.after.order

@@ -43,6 +43,7 @@ class MemoryLedger:
         self._open_positions: dict[str, None] = {}
         self._days: dict[str, _Day] = {}
         self._last_trade: dict[str, datetime] = {}
+        self._cooldown: dict[str, tuple[datetime, datetime | None]] = {}
         self._stats = Stats()
         self.trades_log: list[Any] = []
         self.equity: list[tuple[datetime, str]] = []
@@ -60,7 +61,8 @@ class MemoryLedger:
         day.run_orders += 1
         day.notional += order.reserved
         day.orders[order.ticker] = day.orders.get(order.ticker, 0) + 1
-        self._last_trade[order.ticker] = self._clock.now()
+        self._cooldown[order.client_order_id] = (now := self._clock.now()), self._last_trade.get(order.ticker)
+        self._last_trade[order.ticker] = now
         self._bundles[order.client_order_id] = Bundle(order, {}, self._positions.get(order.position_id))
         self._open[order.client_order_id] = None
         return None
@@ -184,9 +186,19 @@ class MemoryLedger:
         day.filled_orders += bool(after.filled_qty and not before.filled_qty)
         if change.released_count:
             day.orders[after.ticker] -= 1
-            self._last_trade.pop(after.ticker, None)
+            self._give_back(after)
         self._stats = update_stats(self._stats, change, lambda moment: self._calendar.day_of(moment).name)
         self.trades_log = update_log(self.trades_log, after)
+
+    def _give_back(self, order: Order) -> None:
+        """The cooldown as it was before an order that turned out never to have worked."""
+        at, before = self._cooldown.get(order.client_order_id, (None, None))
+        if at is None or self._last_trade.get(order.ticker) != at:
+            return
+        if before is None:
+            del self._last_trade[order.ticker]
+        else:
+            self._last_trade[order.ticker] = before
 
     def adopt(self, order: Order) -> None:
         self._bundles[order.client_order_id] = Bundle(order, {}, None)
