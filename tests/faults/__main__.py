@@ -101,6 +101,9 @@ slow, cut off, 429, 500, 504 or garbage; orders that are visible late; partial f
 cancel; updates lost, repeated and out of order. After restart and stop, all of Redis is compared with the venue's own
 ledger: orders, fills, positions, statistics, trades log and counters.
 
+The bench was tried on a build broken on purpose, which sent an order once more after an answer that was cut off: it
+reported `duplicates: … was sent 2 times`.
+
 Failpoints: {points} declared, {points - len(unreached)} reached and killed at; not reached: {missed}.
 """
 
