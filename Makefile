@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 SYNC   := $(UV) pip sync --quiet --python $(BIN)/python --require-hashes
 LOCK   := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: run test check setup setup-dev lock bench stop-bench clean
+.PHONY: run test check setup setup-dev lock bench stop-bench faults clean
 
 run: setup                ## install what is missing and start everything on the simulated venue
 	@exec $(BIN)/sixbot up --demo
@@ -50,6 +50,9 @@ lock: | $(UV)             ## renew the three lock files from pyproject.toml
 	$(LOCK) --group bootstrap -o requirements-uv.lock
 	$(LOCK) pyproject.toml --group build -o requirements.lock
 	$(LOCK) pyproject.toml --all-extras --group build --group dev -c requirements.lock -o requirements-dev.lock
+
+faults: setup-dev         ## N random kills and every failpoint; writes docs/measured/faults.md (N=1000 takes hours)
+	@exec $(BIN)/python -m tests.faults $(N)
 
 clean:                    ## remove the virtual environment and caches, never the data under var/
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -18,6 +18,7 @@ from shared.errors import ConfigError, StoreError
 from shared.keys import Keys
 from shared.logs import configure_logging, event_fields
 from shared.store import Store, connect
+from worker import failpoints
 from worker.core.types import OrderType
 from worker.predictors.base import Predictor
 from worker.runtime import AccountLock, ExitCode, Heartbeat, StopSignals
@@ -298,4 +299,5 @@ def run_worker(name: str, config: Config, account: str = "default") -> ExitCode:
         worker = WORKERS[name]
     except KeyError:
         raise ConfigError(f"no worker is called {name!r}: choose from {', '.join(sorted(WORKERS))}") from None
+    failpoints.arm(os.environ.get(failpoints.VARIABLE))
     return worker(config, account)

@@ -223,6 +223,16 @@ def test_reservation_when_rejected_is_released_with_its_count_and_cooldown(case:
     assert ask(case, judged, order("sbe1r0123456788")) is None
 
 
+def test_cooldown_when_a_refused_exit_gives_its_own_back_still_runs_from_the_entry(case: Case) -> None:
+    judged = switches({"cooldown_minutes": 30})
+    case.documents(judged)
+    assert ask(case, judged) is None
+    wanted = order("sbx1r0123456788", side=Side.SELL, effect=Effect.EXIT)
+    assert ask(case, judged, wanted) is None
+    case.book.change(wanted.client_order_id, lambda b: take_act(b, OrderState.REJECTED, datetime.now(UTC), "no"))
+    assert code(ask(case, judged, order("sbe1r0123456787"))) == "COOLDOWN"
+
+
 def test_reservation_when_filled_at_another_price_is_trued_up_and_counts(case: Case) -> None:
     judged = switches()
     case.documents(judged)

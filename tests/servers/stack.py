@@ -51,20 +51,24 @@ class Stack:
     def start(self, *names: str, **settings: str) -> None:
         """Start workers and wait for their first heartbeat."""
         for name in names:
-            if name in self.processes:
-                self.processes[name].wait(30)
-            output = (self.home / f"{name}.out").open("ab")
+            self.launch(name, **settings)
+        for name in names:
+            eventually(lambda name=name: self.beats(name), what=f"a heartbeat of {name}: {self.output(name)[-2000:]}")
+
+    def launch(self, name: str, **settings: str) -> None:
+        """Start one worker and do not wait for it."""
+        if name in self.processes:
+            self.processes[name].wait(30)
+        with (self.home / f"{name}.out").open("ab") as output:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "worker", "worker", name],
                 env={**self.environment, **settings},
                 stdout=output,
                 stderr=output,
             )
-            output.close()
-        for name in names:
-            eventually(lambda name=name: self._beats(name), what=f"a heartbeat of {name}: {self.output(name)[-2000:]}")
 
-    def _beats(self, name: str) -> bool:
+    def beats(self, name: str) -> bool:
+        """Whether the process that was started last gives signs of life."""
         found = self.json(f"heartbeat:{name}:{os.uname().nodename}")
         return isinstance(found, dict) and found["pid"] == self.processes[name].pid
 

@@ -15,7 +15,7 @@ from typing import Any
 from shared.clock import rfc3339
 from shared.documents import json_number
 from shared.keys import TRADES_LOG_LENGTH
-from worker.core.orders import STATUS, Order, act, observe
+from worker.core.orders import STATUS, Order, act, micros, observe
 from worker.core.positions import Position, add_fill
 from worker.core.stats import Stats, outcome_of
 from worker.core.types import Effect, Execution, OrderState, Side, VenueOrder
@@ -49,6 +49,14 @@ class Change:
     @property
     def reserved_delta(self) -> int:
         return self.after.order.reserved - self.before.order.reserved
+
+    @property
+    def taken_from_day(self) -> int:
+        """What the counters of the order's trading day change by, in 1e-6: on a new day, all that may still fill."""
+        after = self.after.order
+        if after.trading_day != self.before.order.trading_day:
+            return after.reserved - micros(after.filled_notional)
+        return self.reserved_delta
 
     @property
     def released_count(self) -> bool:

@@ -182,12 +182,17 @@ def _totals(order: Order, told: VenueOrder, executions: Iterable[Execution]) -> 
     best = derived if _quantity(pushed) < _quantity(derived) else pushed
     if _quantity(best) < cumulative and _quantity(known) == cumulative:
         best = known
-    fees = max(sum((e.fee for e in best), Decimal(0)), order.fees)
+    fees = max(_fees(best), _fees(pushed), _fees(derived))  # a stream may not tell the fee of a fill that it tells
     if _quantity(best) >= cumulative:
         return _quantity(best), sum((e.qty * e.price for e in best), Decimal(0)), fees
+    fees = max(fees, order.fees)
     if told.filled_qty >= order.filled_qty and told.avg_fill_price is not None and told.filled_qty:
         return told.filled_qty, told.filled_qty * told.avg_fill_price, fees
     return order.filled_qty, order.filled_notional, fees
+
+
+def _fees(executions: Iterable[Execution]) -> Decimal:
+    return sum((e.fee for e in executions), Decimal(0))
 
 
 def _quantity(executions: Iterable[Execution]) -> Decimal:

@@ -20,6 +20,7 @@ from worker.core.orders import FINAL
 from worker.core.types import Effect, VenueOrder
 from worker.emergency.switch import Cause
 from worker.emergency.trader import TraderProcess
+from worker.failpoints import failpoint
 from worker.venues.base import CancelOutcome, CancelResult, Venue
 
 ACKNOWLEDGE_SECONDS = 1.0
@@ -150,13 +151,16 @@ class StopRun:
     # -- the run --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        failpoint("cancel.begin")
         fencing = self._pool.submit(self._fence)
         self._first_cancel()
         if not fencing.done():
             self._cancel_what_is_left()
         self._epoch = fencing.result()
+        failpoint("cancel.fenced")
         self.state.fenced = self._epoch is not None
         self._publish(self.state)
+        failpoint("cancel.reported")
         while not self._abandoned.is_set():
             if self._prove():
                 self._done()
@@ -172,7 +176,10 @@ class StopRun:
         if self.state.policy == "cancel_entries" or not self._venue.capabilities.cancel_all:
             return
         try:
-            self._take(self._venue.cancel_all())
+            failpoint("cancel.all")
+            results = self._venue.cancel_all()
+            failpoint("cancel.all_answered")
+            self._take(results)
         except VenueError as error:
             self.state.note(f"cancel_all: {error}")
 
@@ -189,8 +196,10 @@ class StopRun:
         first = self._cancel_what_is_left()
         if first is None or first:
             return False
+        failpoint("cancel.window")
         if not self._window_is_over():
             return False
+        failpoint("cancel.proving")
         empty = 0
         while empty < 2 and not self._abandoned.is_set():
             left = self._cancel_what_is_left()
@@ -214,9 +223,11 @@ class StopRun:
         self.state.unconfirmed = len(targets)
         if targets:
             self.state.found.update(targets)
+            failpoint("cancel.each")
             asked = [self._pool.submit(self._venue.cancel, name) for name in targets]
             self._publish(self.state)  # beside the cancels: a Redis that hangs must not delay them
             wait(asked)
+            failpoint("cancel.each_answered")
             self._take([a.result() for a in asked])
             self._pause = POLL_SECONDS
         return len(targets)
@@ -282,6 +293,7 @@ class StopRun:
             self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
 
     def _done(self) -> None:
+        failpoint("cancel.proven")
         try:
             positions = self._venue.positions()
             self.state.positions_open = len(positions)
@@ -293,6 +305,7 @@ class StopRun:
         if self.state.policy == "flatten":
             self.state.flatten = "CLOSING"
         self._publish(self.state)
+        failpoint("cancel.finished")
         if self.state.policy == "flatten":
             self._flatten(self.state, self._abandoned)
             self._publish(self.state)

@@ -27,6 +27,7 @@ from worker.emergency.latch import MemoryFile
 from worker.emergency.stop import Sentry, StopRun, StopState
 from worker.emergency.switch import Cause, View, explicitly_lifted, find_causes
 from worker.emergency.trader import TraderProcess
+from worker.failpoints import failpoint
 from worker.runtime import Heartbeat, StopSignals
 from worker.venues.base import Venue
 
@@ -226,8 +227,11 @@ class EmergencyWorker:
         held = self._memory.memory
         policy = held.on_stop_automatic if cause.automatic else held.on_stop
         state = StopState(secrets.token_hex(4), cause, policy, self._clock.now())
+        failpoint("stop.noticed")
         self._carry_out(state)
+        failpoint("stop.begun")
         self._memory.change(active=False, proven=False, reason=(self._cause or cause).reason)
+        failpoint("stop.remembered")
         self._logger.warning(
             "stop", stop_id=state.stop_id, reason=cause.reason, source=cause.source, detail=cause.detail
         )
@@ -253,13 +257,16 @@ class EmergencyWorker:
         run.start()
 
     def _raise_epoch(self) -> int | None:
+        failpoint("fence.raise")
         try:
             epoch = self._keys.raise_epoch(self._memory.memory.highest_epoch + 1)
         except StoreError as error:
             self._logger.warning("not_fenced", error=str(error))
             self._unshown.append(self._fence_late)
             return None
+        failpoint("fence.raised")
         self._memory.change(highest_epoch=epoch)
+        failpoint("fence.remembered")
         return epoch
 
     def _fence_late(self) -> None:
@@ -276,7 +283,9 @@ class EmergencyWorker:
             "at": rfc3339(self._clock.now()),
             "versions": None,
         }
+        failpoint("latch.before")
         self._memory.change(latch=latch)
+        failpoint("latch.after")
         self._unshown.append(self._finish_latch)
 
     def _finish_latch(self) -> None:
@@ -289,6 +298,7 @@ class EmergencyWorker:
             settings, risk = self._keys.store.read_settings(self._good[0]), self._keys.store.read_risk(self._good[1])
             latch = {**latch, "versions": {"settings": settings.version, "risk": risk.version}}
             self._memory.change(latch=latch)
+        failpoint("latch.flagged")
         self._keys.show_latch(latch)
 
     # -- on -------------------------------------------------------------------------------------------------------
@@ -321,6 +331,7 @@ class EmergencyWorker:
         changed = versions != {"settings": settings.version, "risk": risk.version}
         if versions is None or not changed or not explicitly_lifted(settings, risk):
             return False
+        failpoint("latch.lift")
         self._memory.change(latch=None)
         self._unshown.append(lambda: self._keys.show_latch(None))
         self._logger.warning("latch_lifted", reason=latch.get("reason"))
@@ -347,7 +358,9 @@ class EmergencyWorker:
         )
         if not self._memory.trusted:
             return
+        failpoint("arm.before")
         self._keys.arm(epoch)
+        failpoint("arm.after")
         self._next_arm = now + ARM_SECONDS
         if fresh:
             self._cause, self._trader_seen = None, now

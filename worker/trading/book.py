@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
@@ -20,6 +20,7 @@ from worker.core.orders import MICRO, Order
 from worker.core.positions import Position
 from worker.core.risk import DayCounters
 from worker.core.stats import Stats, read_stats
+from worker.failpoints import failpoint
 from worker.trading.gate import COUNTERS_TTL_SECONDS
 from worker.trading.ports import DayFigures
 from worker.trading.records import (
@@ -32,6 +33,8 @@ from worker.trading.records import (
 )
 
 _MANGLED = (KeyError, ValueError, ArithmeticError, UnicodeDecodeError)
+
+_CHUNK = 500
 
 
 class RedisBook:
@@ -55,6 +58,21 @@ class RedisBook:
     def order(self, client_order_id: str) -> Order | None:
         with translated_errors():
             return self._read_order(cast("Any", self._store.client.hgetall(self._store.keys.order(client_order_id))))
+
+    def names_of(self, venue_order_ids: Collection[str]) -> dict[str, str]:
+        keys, client, found = self._store.keys, self._store.client, dict[str, str]()
+        with translated_errors():
+            for start in range(0, TERMINAL_ORDERS_KEPT, _CHUNK):
+                chunk = cast("list[bytes]", client.zrevrange(keys.orders_history, start, start + _CHUNK - 1))
+                with client.pipeline(transaction=False) as pipe:
+                    for member in chunk:
+                        pipe.hget(keys.order(member.decode()), "venue_order_id")
+                    for member, venue_id in zip(chunk, cast("list[bytes | None]", pipe.execute()), strict=True):
+                        if venue_id is not None and venue_id.decode() in venue_order_ids:
+                            found[venue_id.decode()] = member.decode()
+                if len(chunk) < _CHUNK or len(found) == len(venue_order_ids):
+                    break
+        return found
 
     def day(self, trading_day: str) -> DayFigures:
         keys = self._store.keys
@@ -92,7 +110,8 @@ class RedisBook:
         order_key, fills_key = keys.order(client_order_id), keys.fills(client_order_id)
 
         def apply(pipe: redis.client.Pipeline) -> Change | None:
-            order = self._read_order(cast("Any", pipe.hgetall(order_key)))
+            found = cast("dict[bytes, bytes]", pipe.hgetall(order_key))
+            order = self._read_order(found)
             if order is None:
                 pipe.multi()
                 return None
@@ -104,15 +123,22 @@ class RedisBook:
                 {name.decode(): read_execution(raw) for name, raw in fills.items()},
                 read_position(position) if position else None,
             )
+            failpoint("apply.read")
             change = Change(before, step(before))
             figures = self._figures(pipe) if change.changed else ([], Stats())
+            gives_back = change.released_count and self._is_last_trade(pipe, order.ticker, found)
             pipe.multi()
             if change.changed:
                 self._write(pipe, change, *figures)
+                if gives_back:
+                    self._give_back(pipe, order.ticker, found)
+                failpoint("apply.queued")
             return change
 
         watched = [order_key, fills_key, keys.stats, keys.trades_log]
-        return self._store.transact(watched, apply)
+        changed = self._store.transact(watched, apply)
+        failpoint("apply.written")
+        return changed
 
     def _figures(self, pipe: redis.client.Pipeline) -> tuple[object, Stats]:
         keys = self._store.keys
@@ -157,9 +183,10 @@ class RedisBook:
     def _write_counters(self, pipe: redis.client.Pipeline, change: Change) -> None:
         before, after = change.before.order, change.after.order
         counters = self._store.keys.risk_counters(after.trading_day)
-        if change.reserved_delta:
-            pipe.hincrby(counters, "notional", change.reserved_delta)
-            pipe.hincrby(counters, f"notional:{after.ticker}", change.reserved_delta)
+        taken = change.taken_from_day
+        if taken:
+            pipe.hincrby(counters, "notional", taken)
+            pipe.hincrby(counters, f"notional:{after.ticker}", taken)
         filled = int((after.filled_notional - before.filled_notional) * MICRO)
         if after.is_external:
             return
@@ -167,12 +194,24 @@ class RedisBook:
             pipe.hincrby(counters, "filled_notional", filled)
         if after.filled_qty and not before.filled_qty:
             pipe.hincrby(counters, "filled_orders", 1)
-        if change.reserved_delta or filled:
+        if taken or filled:
             pipe.expire(counters, COUNTERS_TTL_SECONDS)
         if change.released_count:
             pipe.hincrby(counters, "orders", -1)
             pipe.hincrby(counters, f"orders:{after.ticker}", -1)
-            pipe.hdel(self._store.keys.risk_last_trade, after.ticker)
+
+    def _is_last_trade(self, pipe: redis.client.Pipeline, ticker: str, found: Mapping[bytes, bytes]) -> bool:
+        """Whether the ticker's cooldown still runs from the order that turned out never to have worked."""
+        key = self._store.keys.risk_last_trade
+        pipe.watch(key)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        return cast("bytes | None", pipe.hget(key, ticker)) == found.get(b"cooldown_at", b"")
+
+    def _give_back(self, pipe: redis.client.Pipeline, ticker: str, found: Mapping[bytes, bytes]) -> None:
+        key, before = self._store.keys.risk_last_trade, found[b"cooldown_before"]
+        if before:
+            pipe.hset(key, ticker, before)
+        else:
+            pipe.hdel(key, ticker)
 
     def _write_event(self, pipe: redis.client.Pipeline, change: Change) -> None:
         order = change.after.order
@@ -200,7 +239,18 @@ class RedisBook:
                 pipe.zadd(keys.orders_history, {order.client_order_id: order.created_at.timestamp()})
             else:
                 pipe.sadd(keys.orders_open, order.client_order_id)
+            if not order.is_external:
+                self._count(pipe, order)
             pipe.execute()
+
+    def _count(self, pipe: redis.client.Pipeline, order: Order) -> None:
+        """What the gate counts of an order that it let through."""
+        keys = self._store.keys
+        counters = keys.risk_counters(order.trading_day)
+        pipe.hincrby(counters, "orders", 1)
+        pipe.hincrby(counters, f"orders:{order.ticker}", 1)
+        pipe.expire(counters, COUNTERS_TTL_SECONDS)
+        pipe.hset(keys.risk_last_trade, order.ticker, str(int(order.created_at.timestamp() * 1000)))
 
     def refused(self, order: Order) -> None:
         key = self._store.keys.trades_log
@@ -213,10 +263,12 @@ class RedisBook:
         self._store.transact([key], apply)
 
     def add_equity(self, time: datetime, equity: str) -> None:
+        failpoint("log.equity")
         self._store.add_event(self._store.keys.equity, {"time": time.isoformat(), "equity": equity})
 
     def trim(self) -> int:
         """Remove the oldest final orders beyond the bound, hash and index entry together; returns how many."""
+        failpoint("log.trim")
         keys, client = self._store.keys, self._store.client
         with translated_errors():
             surplus = client.zcard(keys.orders_history) - TERMINAL_ORDERS_KEPT

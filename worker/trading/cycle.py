@@ -25,6 +25,7 @@ from worker.core.types import (
     Side,
     TimeInForce,
 )
+from worker.failpoints import failpoint
 from worker.predictors.base import Predictor
 from worker.trading.desk import UNRESOLVED, OrderDesk
 from worker.trading.ports import Book, Notes, Switches, Ticket
@@ -264,8 +265,11 @@ class _Run:
         )
 
     def _submit(self, intent: Intent, limits: RiskSettings) -> Denial | None:
+        failpoint("intent.decided")
         cycle, now = self._cycle, self._cycle._clock.now()
         day = cycle._calendar.day_of(now)
+        if day != cycle._calendar.day_of(self._snapshot.read_at):
+            return Denial("WRONG_DAY", f"{day.name} began during the cycle")
         name = ids.mint(intent.effect, BOT_ID, cycle._entropy())
         positions = {p.symbol: p.id for p in cycle._book.open_positions()}
         order = Order(
@@ -289,9 +293,11 @@ class _Run:
             reserved=micros(intent.notional),
             position_id=positions.get(intent.ticker, name),
         )
+        failpoint("intent.minted")
         result = cycle._desk.submit(Ticket(order, self._switches, day, self._report.run_id))
         if isinstance(result, Denial):
             return result
+        failpoint("intent.done")
         self._report.submitted.append(result)
         if intent.effect is Effect.ENTRY and self._buying_power is not None:
             self._buying_power -= intent.notional

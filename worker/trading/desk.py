@@ -6,7 +6,7 @@ resolved by asking the venue for our client order id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
@@ -24,6 +24,7 @@ from worker.core.ledger import Bundle, Change, take_act, take_in
 from worker.core.orders import Order
 from worker.core.risk import Denial
 from worker.core.types import Execution, OrderState, OrderUpdate, VenueOrder
+from worker.failpoints import failpoint
 from worker.trading.gate import GATE_SECONDS
 from worker.trading.ports import Book, Gate, Notes, Ticket
 from worker.venues.base import Venue
@@ -65,14 +66,17 @@ class OrderDesk:
         name = ticket.order.client_order_id
         deadline = self._clock.monotonic() + GATE_SECONDS
         with self._in_flight(name):
+            failpoint("gate.before")
             try:
                 denial = self._gate.admit(ticket)
             except StoreUnreachable:
                 self._never_sent[name] = "the gate's answer was lost"
                 raise
             if denial is not None:
+                failpoint("gate.denied")
                 return denial
             self.changes += 1
+            failpoint("gate.after")
             return self._send(ticket.order, deadline)
 
     def _send(self, order: Order, deadline: float) -> Order:
@@ -80,27 +84,36 @@ class OrderDesk:
             late = self._clock.monotonic() - deadline
             if late > 0:
                 raise NotSent(f"not sent: {GATE_SECONDS * 1000:.0f} ms passed since the gate was asked")
+            failpoint("submit.guard")
 
         name = order.client_order_id
+        failpoint("submit.before")
         try:
             told = self._venue.submit(order.request(), guard)
         except NotSent as error:
+            failpoint("submit.not_sent")
             self._never_sent[name] = str(error)
             self._act(name, S.NOT_SENT, str(error))
             self._never_sent.pop(name, None)
         except VenueRejected as error:
+            failpoint("submit.rejected")
             self._act(name, S.REJECTED, str(error))
         except VenueAmbiguous as error:
+            failpoint("submit.ambiguous")
             self._act(name, S.UNKNOWN, str(error))
         else:
+            failpoint("submit.answered")
             self.take(told, ())
+        failpoint("submit.taken")
         return self._book.order(name) or order
 
     # -- news -----------------------------------------------------------------------------------------------------
 
     def take_update(self, update: OrderUpdate) -> None:
         """A pushed change."""
+        failpoint("push.before")
         self.take(update.order, () if update.execution is None else (update.execution,))
+        failpoint("push.after")
 
     def take(self, told: VenueOrder, executions: Sequence[Execution]) -> Change | None:
         """What the venue tells about an order of ours; None where the book does not know it."""
@@ -110,10 +123,12 @@ class OrderDesk:
         def step(bundle: Bundle) -> Bundle:
             return take_in(bundle, told, executions, now, venue=self._venue.name)
 
+        failpoint("apply.before")
         change = self._book.change(name, step)
         if change is None:
             return None
         self.changes += 1
+        failpoint("apply.after")
         self._by_venue_id[told.venue_order_id] = name
         if change.after.order.filled_qty != change.before.order.filled_qty:
             self.last_fill_at = now
@@ -124,9 +139,15 @@ class OrderDesk:
         """Our id of an order that was heard of under the venue's."""
         return self._by_venue_id.get(venue_order_id)
 
+    def learn(self, names: Mapping[str, str]) -> None:
+        """Our ids by the venue's, from the book."""
+        self._by_venue_id.update(names)
+
     def _act(self, name: str, state: OrderState, note: str) -> None:
         now = self._clock.now()
+        failpoint("act.before")
         change = self._book.change(name, lambda bundle: take_act(bundle, state, now, note))
+        failpoint("act.after")
         if change is not None:
             self.changes += 1
             self._tell(change)
@@ -158,14 +179,19 @@ class OrderDesk:
             return
         if order.state is S.INTENT:
             self._act(name, S.UNKNOWN, "its answer was never taken in")
+        failpoint("recover.ask")
         try:
             told = self._venue.order_by_client_id(name)
         except OrderNotFound:
+            failpoint("recover.absent")
             self._absent(order)
             return
+        failpoint("recover.told")
         self.take(told, executions)
+        failpoint("recover.taken")
 
     def _close_never_sent(self, order: Order) -> None:
+        failpoint("recover.never_sent")
         note = self._never_sent[order.client_order_id]
         if order.state is S.INTENT:
             self._act(order.client_order_id, S.NOT_SENT, note)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from shared.clock import Clock, rfc3339
 from shared.errors import StoreError, StoreRefused
 from shared.store import Store
+from worker.failpoints import failpoint
 
 
 class Fence:
@@ -45,9 +46,11 @@ class Fence:
         """Around gate call, send and answer of one order."""
         with self._lock:
             self._in_flight.add(client_order_id)
+        failpoint("fence.in_flight")
         try:
             yield
         finally:
+            failpoint("fence.landed")
             with self._lock:
                 self._in_flight.discard(client_order_id)
 
@@ -66,10 +69,12 @@ class Fence:
                 pending = frozenset(self._in_flight) | self._unresolved
             if self._acknowledged == (epoch, pending):
                 return
+            failpoint("fence.acknowledge")
             self._store.put_json(
                 self._store.keys.epoch_ack(self._account),
                 {"epoch": epoch, "in_flight": sorted(pending), "at": rfc3339(self._clock.now())},
             )
+            failpoint("fence.acknowledged")
             self._acknowledged = (epoch, pending)
         except StoreError:
             self._acknowledged = None

@@ -112,6 +112,8 @@ if entry then
 end
 
 redis.call('HSET', KEYS[6], unpack(ARGV, 21))
+-- What a refused order gives back is the cooldown as it was, not none.
+redis.call('HSET', KEYS[6], 'cooldown_at', now_ms, 'cooldown_before', redis.call('HGET', KEYS[9], ticker) or '')
 redis.call('SADD', KEYS[7], ARGV[6])
 redis.call('HINCRBY', KEYS[8], 'notional', ARGV[9])
 redis.call('HINCRBY', KEYS[8], 'notional:' .. ticker, ARGV[9])

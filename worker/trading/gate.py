@@ -9,6 +9,7 @@ from shared.keys import Keys
 from shared.store import connect, translated_errors
 from worker.core.orders import micros
 from worker.core.risk import Denial
+from worker.failpoints import failpoint
 from worker.trading.ports import Ticket
 from worker.trading.records import order_fields
 
@@ -21,8 +22,8 @@ COUNTERS_TTL_SECONDS = 604_800
 class RedisGate:
     """Admits orders of one account for the owner of its lease."""
 
-    def __init__(self, url: str, keys: Keys, account: str) -> None:
-        self._client = connect(url, timeout_seconds=GATE_SECONDS)
+    def __init__(self, url: str, keys: Keys, account: str, timeout_seconds: float = GATE_SECONDS) -> None:
+        self._client = connect(url, timeout_seconds=timeout_seconds)
         self._keys, self._account = keys, account
         self._script = self._client.register_script(files("worker.trading").joinpath("gate.lua").read_text())
         self.owner = ""
@@ -30,6 +31,7 @@ class RedisGate:
     def admit(self, ticket: Ticket) -> Denial | None:
         """See ``ports.Gate``. Raises StoreUnreachable (the intent may be written) or StoreRefused (it is not)."""
         keys, order = self._keys, ticket.order
+        failpoint("gate.asking")
         with translated_errors():
             code, detail = self._script(
                 keys=[
@@ -46,6 +48,7 @@ class RedisGate:
                 ],
                 args=self._arguments(ticket),
             )
+        failpoint("gate.answered")
         return None if code == b"ADMITTED" else Denial(code.decode(), detail.decode())
 
     def _arguments(self, ticket: Ticket) -> list[bytes | str | int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shared.errors import LeaseLost
 from shared.keys import LEASE_TTL_SECONDS
 from shared.store import Store, translated_errors
+from worker.failpoints import failpoint
 
 # KEYS 1 lease. ARGV 1 owner, 2 ttl in ms, 3 what an owner of this very lock file starts with.
 _TAKE = """
@@ -37,18 +38,23 @@ class Lease:
 
     def take(self) -> str | None:
         """Take it; else return who holds it. Raises StoreUnreachable."""
+        failpoint("lease.take")
         with translated_errors():
             holder = self._take(keys=[self._key], args=[self.owner, LEASE_TTL_SECONDS * 1000, self._mine])
+        failpoint("lease.taken")
         return None if holder is None else holder.decode(errors="replace")
 
     def renew(self) -> None:
         """Keep it. Raises LeaseLost where it is gone or another's, StoreUnreachable where that is not known."""
+        failpoint("lease.renew")
         with translated_errors():
             kept = self._renew(keys=[self._key], args=[self.owner, LEASE_TTL_SECONDS * 1000])
+        failpoint("lease.renewed")
         if not kept:
             raise LeaseLost("the lease of the account is gone or another trader's")
 
     def release(self) -> None:
         """Give it back, if it is ours."""
+        failpoint("lease.release")
         with translated_errors():
             self._release(keys=[self._key], args=[self.owner])

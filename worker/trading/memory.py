@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -43,6 +43,7 @@ class MemoryLedger:
         self._open_positions: dict[str, None] = {}
         self._days: dict[str, _Day] = {}
         self._last_trade: dict[str, datetime] = {}
+        self._cooldown: dict[str, tuple[datetime, datetime | None]] = {}
         self._stats = Stats()
         self.trades_log: list[Any] = []
         self.equity: list[tuple[datetime, str]] = []
@@ -60,7 +61,8 @@ class MemoryLedger:
         day.run_orders += 1
         day.notional += order.reserved
         day.orders[order.ticker] = day.orders.get(order.ticker, 0) + 1
-        self._last_trade[order.ticker] = self._clock.now()
+        self._cooldown[order.client_order_id] = (now := self._clock.now()), self._last_trade.get(order.ticker)
+        self._last_trade[order.ticker] = now
         self._bundles[order.client_order_id] = Bundle(order, {}, self._positions.get(order.position_id))
         self._open[order.client_order_id] = None
         return None
@@ -124,6 +126,10 @@ class MemoryLedger:
         bundle = self._bundles.get(client_order_id)
         return None if bundle is None else bundle.order
 
+    def names_of(self, venue_order_ids: Collection[str]) -> dict[str, str]:
+        found = (b.order for b in self._bundles.values())
+        return {o.venue_order_id: o.client_order_id for o in found if o.venue_order_id in venue_order_ids}
+
     def executions(self, client_order_id: str) -> list[Execution]:
         """The order's fills, for the replay's report."""
         return list(self._bundles[client_order_id].executions.values())
@@ -175,19 +181,33 @@ class MemoryLedger:
             else:
                 self._open_positions[position.id] = None
         day = self._day(after.trading_day)
-        day.notional += change.reserved_delta
+        day.notional += change.taken_from_day
         day.filled_notional += after.filled_notional - before.filled_notional
         day.filled_orders += bool(after.filled_qty and not before.filled_qty)
         if change.released_count:
             day.orders[after.ticker] -= 1
-            self._last_trade.pop(after.ticker, None)
+            self._give_back(after)
         self._stats = update_stats(self._stats, change, lambda moment: self._calendar.day_of(moment).name)
         self.trades_log = update_log(self.trades_log, after)
+
+    def _give_back(self, order: Order) -> None:
+        """The cooldown as it was before an order that turned out never to have worked."""
+        at, before = self._cooldown.get(order.client_order_id, (None, None))
+        if at is None or self._last_trade.get(order.ticker) != at:
+            return
+        if before is None:
+            del self._last_trade[order.ticker]
+        else:
+            self._last_trade[order.ticker] = before
 
     def adopt(self, order: Order) -> None:
         self._bundles[order.client_order_id] = Bundle(order, {}, None)
         if not order.is_final:
             self._open[order.client_order_id] = None
+        if not order.is_external:
+            counted = self._day(order.trading_day).orders
+            counted[order.ticker] = counted.get(order.ticker, 0) + 1
+            self._last_trade[order.ticker] = order.created_at
 
     def refused(self, order: Order) -> None:
         self.trades_log = update_log(self.trades_log, order)

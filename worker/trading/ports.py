@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -76,6 +76,9 @@ class Book(Protocol):
         """Orders that are not final, of this account."""
 
     def order(self, client_order_id: str) -> Order | None: ...
+
+    def names_of(self, venue_order_ids: Collection[str]) -> dict[str, str]:
+        """Our ids of final orders by the venue's, those that are known."""
 
     def open_positions(self) -> list[Position]: ...
 

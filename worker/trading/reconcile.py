@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from shared.clock import Clock, TradingCalendar
-from shared.errors import IllegalTransition, VenueUnavailable
-from worker.core import ids
-from worker.core.orders import EXTERNAL, Order
-from worker.core.types import AccountState, Effect, Execution, OrderState, Side, TimeInForce, VenueOrder, VenuePosition
+from shared.errors import IllegalTransition, OrderNotFound, VenueUnavailable
+from worker.core.orders import Order
+from worker.core.types import AccountState, Execution, OrderState, VenueOrder, VenuePosition
+from worker.failpoints import failpoint
 from worker.trading.desk import UNRESOLVED, OrderDesk
 from worker.trading.ports import Book, Notes
+from worker.trading.recover import Recovery
 from worker.venues.base import Venue
 
 ZERO = Decimal(0)
@@ -51,8 +52,17 @@ class Reconciler:
         self._account, self._venue, self._desk, self._book = account, venue, desk, book
         self._clock, self._calendar, self._notes = clock, calendar, notes
         self._progress = progress
+        self._recovery = Recovery(account, venue, desk, book, clock, calendar, notes)
         self._fills_from: datetime | None = None
         self._suspected: dict[str, tuple[Decimal, Decimal]] = {}
+        self._foreign: set[str] = set()
+        self._taken: set[str] = set()
+
+    def start_over(self) -> None:
+        """The next pass is a recovery: it looks as far back as one at start-up."""
+        self._fills_from = None
+        self._taken.clear()
+        self._foreign.clear()
 
     @property
     def suspects(self) -> bool:
@@ -61,18 +71,29 @@ class Reconciler:
 
     def run(self) -> Snapshot:
         """One pass. Raises VenueUnavailable where the venue cannot be read, StoreError where Redis cannot."""
+        failpoint("reconcile.begin")
         read_at = self._clock.now()
         fills = self._fills(read_at)
         self._progress()
+        failpoint("reconcile.fills_read")
+        if self._fills_from is None:
+            self._recovery.lost_orders(fills)
+        self._fills_from = read_at - FILLS_OVERLAP
+        self._recovery.new_day()
         working = self._venue.open_orders()
+        failpoint("reconcile.orders_read")
         self._progress()
         problems = self._orders(working, fills)
+        failpoint("reconcile.orders_settled")
         self._late_fills(fills)
+        failpoint("reconcile.fills_taken")
         self._progress()
         positions = tuple(self._venue.positions())
         account = self._venue.account()
+        failpoint("reconcile.positions_read")
         orders = tuple(self._book.open_orders())
         external, drift = self._compare(read_at, positions, orders)
+        failpoint("reconcile.compared")
         return Snapshot(read_at, positions, account, orders, external, drift, problems)
 
     def _fills(self, now: datetime) -> list[Execution]:
@@ -80,9 +101,7 @@ class Reconciler:
         if since is None:
             oldest = min((o.created_at for o in self._book.open_orders()), default=now)
             since = min(oldest, now - FILLS_AT_START)
-        fills = self._venue.fills_since(since)
-        self._fills_from = now - FILLS_OVERLAP
-        return fills
+        return self._venue.fills_since(since)
 
     # -- orders ---------------------------------------------------------------------------------------------------
 
@@ -93,7 +112,7 @@ class Reconciler:
             name = told.client_order_id if told.client_order_id in known else told.venue_order_id
             listed.add(name or "")
             if self._desk.take(told, _of(fills, told.venue_order_id)) is None:
-                self._adopt(told)
+                self._recovery.adopt(told, _of(fills, told.venue_order_id))
         problems: dict[str, str] = {}
         for order in known.values():
             if order.client_order_id in listed:
@@ -124,52 +143,47 @@ class Reconciler:
         if told is not None:
             self._desk.take(told, ())
 
-    def _adopt(self, told: VenueOrder) -> None:
-        """A working order that the book does not know: a foreign one, or ours from before a lost Redis."""
-        ours = ids.is_ours(told.client_order_id)
-        effect = ids.effect_of(told.client_order_id) or (Effect.ENTRY if told.side is Side.BUY else Effect.EXIT)
-        now = self._clock.now()
-        price = told.limit_price or told.avg_fill_price or ZERO
-        order = Order(
-            client_order_id=(told.client_order_id if ours and told.client_order_id else told.venue_order_id),
-            account=self._account,
-            bot_id="1" if ours else EXTERNAL,
-            ticker=told.ticker,
-            side=told.side,
-            effect=effect,
-            qty=told.qty,
-            type=told.type,
-            time_in_force=TimeInForce.DAY,
-            limit_price=told.limit_price,
-            ref_price=price,
-            state=told.state,
-            reason="found at the venue",
-            created_at=told.created_at or now,
-            updated_at=now,
-            epoch=0,
-            trading_day=self._calendar.day_of(now).name,
-            reserved=0,
-            position_id=told.client_order_id or told.venue_order_id,
-            venue_order_id=told.venue_order_id,
-        )
-        self._book.adopt(order)
-        self._notes("order_adopted", client_order_id=order.client_order_id, ticker=order.ticker, ours=ours)
-        if ours:
-            self._desk.take(told, ())
-
     def _late_fills(self, fills: list[Execution]) -> None:
-        """Fills of orders that are final in the book already: they count all the same."""
+        """Fills of orders that are final in the book already: they count all the same, and make its sums exact where
+        only the venue's rounded average was known."""
         by_order: dict[str, list[Execution]] = {}
         for fill in fills:
             by_order.setdefault(fill.venue_order_id, []).append(fill)
+        names = self._names(by_order)
         for venue_id, executions in by_order.items():
-            name = executions[0].client_order_id or self._desk.name_of(venue_id)
+            name = names.get(venue_id)
             order = self._book.order(name) if name else None
             if order is None or not order.is_final:
                 continue
-            known = sum((e.qty for e in executions), ZERO)
-            if known > order.filled_qty or sum((e.fee for e in executions), ZERO) > order.fees:
-                self._desk.take(_as_told(order, venue_id), executions)
+            if any(e.execution_id not in self._taken for e in executions):
+                self._progress()
+                self._take_late(order, venue_id, executions)
+        self._taken &= {f.execution_id for f in fills}
+
+    def _take_late(self, order: Order, venue_id: str, executions: Sequence[Execution]) -> None:
+        """Where more is listed than the order has filled, only the venue's own figure tells a new fill from one that
+        is known under another id."""
+        change = self._desk.take(_as_told(order, venue_id), executions)
+        if change is None:
+            return
+        after = change.after
+        if sum((e.qty for e in after.executions.values()), ZERO) > after.order.filled_qty:
+            try:
+                self._desk.take(self._venue.order_by_client_id(order.client_order_id), executions)
+            except OrderNotFound:
+                return
+        self._taken.update(e.execution_id for e in executions)
+
+    def _names(self, fills: Mapping[str, Sequence[Execution]]) -> dict[str, str]:
+        """Our ids by the venue's; a venue whose fills do not carry ours is helped by the book, also after a restart."""
+        names = {v: f[0].client_order_id or self._desk.name_of(v) or "" for v, f in fills.items()}
+        nameless = {v for v, name in names.items() if not name} - self._foreign
+        if nameless:
+            found = self._book.names_of(nameless)
+            self._desk.learn(found)
+            self._foreign |= nameless - found.keys()
+            names |= found
+        return names
 
     # -- positions ------------------------------------------------------------------------------------------------
 

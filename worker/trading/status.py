@@ -12,6 +12,7 @@ from shared.documents import json_number
 from shared.status import merge_status
 from shared.store import Store
 from worker.core.types import Prediction, VenuePosition
+from worker.failpoints import failpoint
 from worker.trading.cycle import CycleReport
 from worker.trading.ports import Book
 
@@ -69,6 +70,7 @@ class TraderStatus:
         now = self._clock.monotonic()
         if {**fields, "versions": versions, "epoch": epoch} == known and now < self._next_publish:
             return
+        failpoint("log.status")
         if merge_status(self._store, self._account, {**fields, "applied": dict(applied)}, epoch):
             self._published, self._next_publish = {**fields, "versions": versions, "epoch": epoch}, now + AGAIN_SECONDS
 
@@ -91,6 +93,7 @@ class TraderStatus:
         ]
         now = self._clock.monotonic()
         if rows != self._positions or now >= self._next_positions:
+            failpoint("log.positions")
             self._store.put_json(self._store.keys.portfolio_positions, rows)
             self._positions, self._next_positions = rows, now + AGAIN_SECONDS
 

@@ -23,6 +23,7 @@ from shared.errors import (
 )
 from shared.store import Store
 from worker.core.types import OrderUpdate
+from worker.failpoints import failpoint
 from worker.runtime import Heartbeat, StopSignals
 from worker.trading.book import RedisBook
 from worker.trading.cycle import Cycle, CycleReport, day_pnl
@@ -137,13 +138,17 @@ class Trader:
 
     def _session(self, stream: Any) -> None:
         """From taking the lease to losing it: recover first, then trade."""
+        failpoint("recover.begin")
         self._write_default()
         self._take_lease()
         self._prepare()
+        failpoint("recover.leased")
         self._p.logger.info("recovering")
         self._generation = stream.generation
+        self._p.reconciler.start_over()
         self._reconcile()
         self._judge_recovery()
+        failpoint("recover.done")
         self._p.logger.info("recovered", open_orders=len(self._snapshot.orders) if self._snapshot else 0)
         for source in ("redis", "lease", "venue", "loop"):
             self._p.status.fault(source, None)

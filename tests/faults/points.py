@@ -1,0 +1,112 @@
+"""How each failpoint is reached over the Alpaca protocol server."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+from tests.faults.bench import POST, RISK, RULES, SETTINGS, Bench, Scenario, Trial
+from tests.servers.stack import OFF
+from tests.support import eventually
+from worker.failpoints import FAILPOINTS
+
+REFUSAL = (403, '{"code": 40310000, "message": "insufficient buying power"}')
+
+
+def _lie(*lies: object) -> Callable[[Bench], None]:
+    def prepare(made: Bench) -> None:
+        assert made.broker is not None
+        made.broker.lie(POST, *lies)
+
+    return prepare
+
+
+def _foreign(made: Bench) -> None:
+    assert made.broker is not None
+    made.broker.foreign_order("AAPL")
+
+
+def _terminate(made: Bench) -> None:
+    eventually(lambda: made.stack.status("last_run"), what="a cycle")
+    made.stack.signal("trading", signal.SIGTERM)
+
+
+def _flicker(made: Bench) -> Callable[[], None]:
+    """Rewrite the settings all the time, so that the gate sees other bytes than were judged."""
+    count = iter(range(1_000_000))
+
+    def write() -> None:
+        for _ in range(20):
+            made.stack.set("trading_settings", SETTINGS[:-1] + f', "updated_by": "{next(count)}"}}')
+
+    return write
+
+
+def _resting(made: Bench) -> None:
+    """A stop with orders open at the venue."""
+    assert made.broker is not None
+    made.broker.fill_market_orders = False
+    before = len(made.broker.open_ids())
+    eventually(lambda: len(made.broker.open_ids()) > before or _dead(made), what="resting orders")  # type: ignore[union-attr]
+    made.stack.set("trading_settings", OFF)
+
+
+def _dead(made: Bench) -> bool:
+    return any(p.poll() is not None for p in made.stack.processes.values())
+
+
+def _stubborn(made: Bench) -> None:
+    """The venue's cancel-all does nothing, so that each order must be cancelled."""
+    assert made.broker is not None
+    made.broker.lie("DELETE /v2/orders", (500, ""), (500, ""))
+    _resting(made)
+
+
+def _latch(made: Bench) -> None:
+    eventually(lambda: made.stack.status("active") or _dead(made), what="trading")
+    made.stack.set("risk_settings", '{"emergency_stop_active": true}')
+
+
+def _lift(made: Bench) -> None:
+    _latch(made)
+    eventually(lambda: (made.stack.json("stop_report") or {}).get("state") == "STOPPED" or _dead(made), what="a stop")
+    made.stack.set("risk_settings", RISK % RULES.orders_per_ticker)
+
+
+def _stop(name: str) -> Scenario:
+    return Scenario("emergency", prepare=_stubborn if name.startswith("cancel.each") else _resting)
+
+
+_SPECIAL = {
+    "gate.denied": Scenario(hand=_flicker),
+    "submit.rejected": Scenario(prepare=_lie(REFUSAL)),
+    "submit.ambiguous": Scenario(prepare=_lie("reset")),
+    "act.before": Scenario(prepare=_lie("reset")),
+    "act.after": Scenario(prepare=_lie("reset")),
+    "adopt.before": Scenario(prepare=_foreign),
+    "adopt.after": Scenario(prepare=_foreign),
+    "recover.ask": Scenario(first="submit.answered"),
+    "recover.told": Scenario(first="submit.answered"),
+    "recover.taken": Scenario(first="submit.answered"),
+    "recover.absent": Scenario(first="gate.after"),
+    "lease.release": Scenario(prepare=_terminate),
+    "latch.before": Scenario("emergency", prepare=_latch),
+    "latch.after": Scenario("emergency", prepare=_latch),
+    "latch.flagged": Scenario("emergency", prepare=_latch),
+    "latch.lift": Scenario("emergency", prepare=_lift),
+    "arm.before": Scenario("emergency"),
+    "arm.after": Scenario("emergency"),
+}
+_EMERGENCY = ("cancel.", "stop.", "fence.raise", "fence.remembered")
+
+SCENARIOS = {
+    name: _SPECIAL.get(name) or (_stop(name) if name.startswith(_EMERGENCY) else Scenario()) for name in FAILPOINTS
+}
+
+
+def run_failpoint(made: Bench, name: str) -> Trial:
+    """One trial at one failpoint, with the limits and the market as they were before."""
+    assert made.broker is not None
+    made.broker.fill_market_orders = True
+    made.stack.set("risk_settings", RISK % RULES.orders_per_ticker)
+    return made.at_failpoint(name, SCENARIOS[name])

@@ -1,0 +1,151 @@
+"""Reconciliation after a restart, over a real Redis: what the book must learn from the venue, and what it must not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from shared.clock import ManualClock, TradingCalendar
+from shared.store import Store
+from tests.builders import NOW, order
+from worker.core.matching import EngineOptions
+from worker.core.orders import Order, micros
+from worker.core.types import Bar, Effect, Execution, Instrument, OrderState, Side
+from worker.trading.book import RedisBook
+from worker.trading.desk import OrderDesk
+from worker.trading.reconcile import Reconciler
+from worker.venues.simulated.local import LocalVenue
+
+ENTRY, EXIT = "sbe1r0123456789", "sbx1r0123456789"
+Start = Callable[[], Reconciler]
+
+
+class Broker(LocalVenue):
+    """Fills as a broker's REST tells them: without our id."""
+
+    def fills_since(self, since: datetime) -> list[Execution]:
+        return [replace(f, client_order_id=None, derived=True) for f in super().fills_since(since)]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(NOW)
+
+
+@pytest.fixture
+def calendar() -> TradingCalendar:
+    return TradingCalendar(ZoneInfo("UTC"))
+
+
+@pytest.fixture
+def broker(clock: ManualClock) -> Broker:
+    options = EngineOptions(fee_rate=Decimal(0), slippage=Decimal(0))
+    return Broker(clock, {"AAPL": Instrument("AAPL")}, Decimal(100_000), options, lambda: 1.0)
+
+
+@pytest.fixture
+def book(store: Store, calendar: TradingCalendar) -> RedisBook:
+    return RedisBook(store, "default", calendar)
+
+
+@pytest.fixture
+def start(book: RedisBook, broker: Broker, clock: ManualClock, calendar: TradingCalendar) -> Start:
+    """A trader's reconciler with nothing in memory: what a new process has."""
+
+    def made() -> Reconciler:
+        desk = OrderDesk(broker, NoGate(), book, clock, lambda *_a, **_k: None, lambda _n: nullcontext(), 60)
+        return Reconciler("default", broker, desk, book, clock, calendar, lambda *_a, **_k: None, lambda: None)
+
+    return made
+
+
+class NoGate:
+    """Nothing is sent here."""
+
+    def admit(self, _ticket: object) -> None:
+        raise AssertionError("a reconciliation sends nothing")
+
+
+def place(broker: Broker, clock: ManualClock, wanted: Order, price: float = 100.0, *, fills: bool = True) -> None:
+    """Put an order of ours into the venue and, one bar later, let it fill."""
+    broker.submit(wanted.request(), lambda: None)
+    clock.advance(60)
+    if fills:
+        broker.advance("AAPL", Bar(clock.now(), price, price, price, price, 1.0))
+
+
+def test_late_fill_when_the_process_is_new_and_the_fill_has_not_our_id_counts(
+    start: Start, book: RedisBook, broker: Broker, clock: ManualClock
+) -> None:
+    place(broker, clock, order(), fills=False)
+    book.adopt(order(state=OrderState.SUBMITTED))
+    start().run()
+    venue_id = broker.open_orders()[0].venue_order_id
+    broker.cancel(venue_id)
+    start().run()
+    assert book.order(ENTRY).state is OrderState.CANCELED  # type: ignore[union-attr]
+    late = Execution("x1", venue_id, ENTRY, "AAPL", Side.BUY, Decimal(3), Decimal("100.01"), Decimal(0), clock.now())
+    broker.engine.book.executions.append(late)
+    broker.engine.book.orders[venue_id] = replace(
+        broker.engine.book.orders[venue_id], filled_qty=Decimal(3), avg_fill_price=Decimal("100.01")
+    )
+    start().run()
+    found = book.order(ENTRY)
+    assert found is not None
+    assert (found.state, found.filled_qty, found.filled_notional) == (OrderState.CANCELED, 3, Decimal("300.03"))
+    assert [p.quantity for p in book.open_positions()] == [3]
+
+
+def test_recovery_when_redis_was_emptied_takes_todays_round_trip_and_its_limits_in_again(
+    start: Start, book: RedisBook, broker: Broker, clock: ManualClock
+) -> None:
+    place(broker, clock, order(), 100.0)
+    place(broker, clock, order(EXIT, side=Side.SELL, effect=Effect.EXIT), 103.5)
+    recovery = start()
+    for _ in range(2):  # taking in again changes nothing
+        recovery.run()
+        recovery.start_over()
+        found = [book.order(name) for name in (ENTRY, EXIT)]
+        assert [(o.state, o.filled_qty, o.bot_id) for o in found if o] == [(OrderState.FILLED, 10, "1")] * 2
+        assert book.stats().total.pnl == Decimal(35)
+        day = book.day("2026-03-02")
+        assert (day.counters.notional, day.counters.orders_per_ticker) == (Decimal(2035), {"AAPL": 2})
+        assert (day.filled_orders, day.filled_notional) == (2, Decimal(2035))
+        assert book.open_positions() == []
+
+
+def test_recovery_when_only_the_exit_is_known_at_the_venue_today_shows_it_as_external(
+    start: Start, book: RedisBook, broker: Broker, clock: ManualClock
+) -> None:
+    place(broker, clock, order("owner"), 100.0)
+    place(broker, clock, order(EXIT, side=Side.SELL, effect=Effect.EXIT, qty=Decimal(4)), 101.0)
+    snapshot = start().run()
+    found = book.order(EXIT)
+    assert found is not None
+    assert found.is_external
+    assert book.open_positions() == []
+    assert (snapshot.external, snapshot.drift) == (frozenset({"AAPL"}), "")
+
+
+def test_new_day_when_an_order_still_works_reserves_what_may_still_fill(
+    start: Start, book: RedisBook, broker: Broker, clock: ManualClock, store: Store
+) -> None:
+    place(broker, clock, order(), fills=False)
+    recovery = start()
+    broker.engine.on_price("AAPL", Decimal(100), NOW - timedelta(days=1))  # a price, before the order works
+    recovery.run()
+    assert book.day("2026-03-02").counters.notional == Decimal(1000)
+    clock.advance(86_400)
+    recovery.run()
+    assert book.order(ENTRY).trading_day == "2026-03-03"  # type: ignore[union-attr]
+    assert book.day("2026-03-03").counters.notional == Decimal(1000)
+    broker.advance("AAPL", Bar(clock.now(), 101.0, 101.0, 101.0, 101.0, 1.0))
+    recovery.run()
+    assert store.client.hget("risk_counters:2026-03-03", "notional") == str(micros(Decimal(1010))).encode()
+    assert book.day("2026-03-03").counters.notional == Decimal(1010)

@@ -1,0 +1,113 @@
+"""Orders that the book must learn of without having decided them: foreign ones, ours from before a lost Redis, and
+ours that work on into a new trading day."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from shared.clock import Clock, TradingCalendar
+from worker.core import ids
+from worker.core.ledger import Bundle
+from worker.core.orders import EXTERNAL, Order
+from worker.core.types import Effect, Execution, OrderState, Side, TimeInForce, VenueOrder
+from worker.failpoints import failpoint
+from worker.trading.desk import OrderDesk
+from worker.trading.ports import Book, Notes
+from worker.venues.base import Venue
+
+CLOCK_TOLERANCE = timedelta(seconds=2)
+
+
+class Recovery:
+    """What start-up and a new day owe to the book of one account."""
+
+    def __init__(
+        self,
+        account: str,
+        venue: Venue,
+        desk: OrderDesk,
+        book: Book,
+        clock: Clock,
+        calendar: TradingCalendar,
+        notes: Notes,
+    ) -> None:
+        self._account, self._venue, self._desk, self._book = account, venue, desk, book
+        self._clock, self._calendar, self._notes = clock, calendar, notes
+        self._today = ""
+
+    def lost_orders(self, fills: Sequence[Execution]) -> None:
+        """Today's orders of ours that the venue has and the book has not: an older or emptied Redis stands behind it.
+
+        They are taken in with their fills, oldest first, and count against the day's limits. Raises VenueUnavailable.
+        """
+        day = self._calendar.day_of(self._clock.now())
+        told = self._venue.orders_since(datetime.fromtimestamp(day.start, UTC) - CLOCK_TOLERANCE)
+        lost = [o for o in told if ids.is_ours(o.client_order_id) and self._book.order(o.client_order_id or "") is None]
+        for order in sorted(lost, key=lambda o: o.created_at or datetime.fromtimestamp(day.start, UTC)):
+            self.adopt(order, [f for f in fills if f.venue_order_id == order.venue_order_id])
+
+    def adopt(self, told: VenueOrder, fills: Sequence[Execution]) -> None:
+        """Record an order of the venue that the book does not know. One of ours is ours again, except an exit from a
+        position that the book has lost too: its figures would be wrong, so that it is shown as EXTERNAL."""
+        order = self._order_of(told)
+        failpoint("adopt.before")
+        self._book.adopt(order)
+        failpoint("adopt.after")
+        self._notes(
+            "order_adopted", client_order_id=order.client_order_id, ticker=order.ticker, ours=not order.is_external
+        )
+        if ids.is_ours(told.client_order_id):
+            self._desk.take(told, fills)
+
+    def _order_of(self, told: VenueOrder) -> Order:
+        now = self._clock.now()
+        name = told.client_order_id if ids.is_ours(told.client_order_id) else None
+        effect = ids.effect_of(name) or (Effect.ENTRY if told.side is Side.BUY else Effect.EXIT)
+        held = next((p.id for p in self._book.open_positions() if p.symbol == told.ticker), None)
+        ours = name is not None and (effect is Effect.ENTRY or held is not None)
+        created = told.created_at or now
+        return Order(
+            client_order_id=name or told.venue_order_id,
+            account=self._account,
+            bot_id="1" if ours else EXTERNAL,
+            ticker=told.ticker,
+            side=told.side,
+            effect=effect,
+            qty=told.qty,
+            type=told.type,
+            time_in_force=TimeInForce.DAY,
+            limit_price=told.limit_price,
+            ref_price=told.limit_price or told.avg_fill_price or self._price(told.ticker),
+            state=OrderState.SUBMITTED if name else told.state,
+            reason="found at the venue",
+            created_at=created,
+            updated_at=now,
+            epoch=0,
+            trading_day=self._calendar.day_of(created).name,
+            reserved=0,
+            position_id=held or name or told.venue_order_id,
+            venue_order_id=told.venue_order_id,
+        )
+
+    def _price(self, ticker: str) -> Decimal:
+        """A market order that has not filled must reserve something."""
+        return self._venue.last_price(ticker).price
+
+    def new_day(self) -> None:
+        """Working orders are reserved again on the day that it is: what may still fill counts today."""
+        today = self._calendar.day_of(self._clock.now()).name
+        if today == self._today:
+            return
+        for order in self._book.open_orders():
+            if order.trading_day != today and not order.is_external:
+                self._book.change(
+                    order.client_order_id, lambda b: replace(b, order=replace(b.order, trading_day=today))
+                )
+        self._today = today
+
+
+def _moved(bundle: Bundle, today: str) -> Bundle:
+    return replace(bundle, order=replace(bundle.order, trading_day=today))
