@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -156,21 +160,33 @@ def test_replay_when_interrupted_still_writes_the_report_of_what_ran(tmp_path: P
     command = [sys.executable, "-m", "worker", "replay", "--data", "AAPL-1m.csv", "--out", "report"]
     command += ["--settings", "settings.json"]
     environment = {**os.environ, "SIXBOT_HOME": str(tmp_path), "PYTHONPATH": str(Path.cwd()), "CYCLE_SECONDS": "60"}
-    child = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    terminal, inside = pty.openpty()
+    child = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=inside)
+    os.close(inside)
+    shown = bytearray()
     try:
-        eventually(lambda: _replaying(child), 90, what="the replay to be under way")
+        eventually(lambda: _under_way(terminal, shown), 90, what=f"the bar to move: {bytes(shown[-300:])!r}")
         child.send_signal(signal.SIGINT)
-        _, errors = child.communicate(timeout=90)
+        eventually(lambda: _read(terminal, shown) or child.poll() is not None, 90, what="the replay to end")
+        assert child.wait(30) == 130
     finally:
         child.kill()
-    assert child.returncode == 130, errors
+        child.wait()
+        os.close(terminal)
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report["complete"] is False
     assert 0 < len(report["equity"]) < 200_000
 
 
-def _replaying(child: subprocess.Popen[bytes]) -> bool:
-    """Its processor time says that it is past loading and training."""
-    import psutil
+def _under_way(terminal: int, shown: bytearray) -> bool:
+    """Whether the progress bar, on a terminal of its own, has counted bars of the replay."""
+    _read(terminal, shown)
+    return re.search(rb"replaying.{0,200}?[1-9]\d*/200000", bytes(shown), re.DOTALL) is not None
 
-    return sum(psutil.Process(child.pid).cpu_times()[:2]) > 9
+
+def _read(terminal: int, shown: bytearray) -> bool:
+    """What the bar has drawn since, so that its writer never waits; false always."""
+    if select.select([terminal], [], [], 0.05)[0]:
+        with contextlib.suppress(OSError):  # the other end is closed
+            shown += os.read(terminal, 65536)
+    return False
