@@ -98,8 +98,8 @@ Written by `make faults`. {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {minutes:.0f} 
 A random kill is SIGKILL of the trading worker, the emergency worker or both, at a random time of a session in which
 every ticker is bought and sold over and over. At Alpaca's protocol server the session is full of lies: answers that are
 slow, cut off, 429, 500, 504 or garbage; orders that are visible late; partial fills at several prices; fills after a
-cancel; updates lost, repeated and out of order. After restart and stop, all of Redis is compared with the venue's own
-ledger: orders, fills, positions, statistics, trades log and counters.
+cancel; updates lost, repeated and out of order. After restart and stop, the book in Redis is compared with the venue's
+own ledger: orders, fills, positions, statistics, trades log and counters.
 
 The bench was tried on a build broken on purpose, which sent an order once more after an answer that was cut off: it
 reported `duplicates: … was sent 2 times`.

@@ -97,8 +97,8 @@ def _against_ledger(book: Book, truth: Truth, found: Findings) -> None:
         name = true.client_order_id if ids.is_ours(true.client_order_id) else true.venue_order_id
         known.add(name)
         order = book.orders.get(name)
-        if order is None and not ids.is_ours(true.client_order_id) and not true.is_open:
-            continue  # somebody else's, over before the trader looked: no order of the book's
+        if order is None and not ids.is_ours(true.client_order_id) and not true.is_open and not true.filled.qty:
+            continue  # somebody else's, over and unfilled before the trader looked: no order of the book's
         if order is None:
             found.lost.append(f"order {name} ({true.ticker} {true.side} {true.filled.qty}/{true.qty})")
             continue
