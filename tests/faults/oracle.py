@@ -13,7 +13,7 @@ import redis
 
 from tests.faults.venues import TrueOrder, Truth
 from worker.core import ids
-from worker.core.orders import MICRO, STATUS, Order, micros
+from worker.core.orders import STATUS, Order, micros
 from worker.core.positions import Position
 from worker.core.types import OrderState, Side
 from worker.trading.records import read_order, read_position
@@ -226,7 +226,7 @@ def _counters(book: Book, found: Findings) -> None:
             wanted["notional"] += order.reserved
             wanted[f"notional:{order.ticker}"] += order.reserved
             wanted["filled_orders"] += bool(order.filled_qty)
-            wanted["filled_notional"] += int(order.filled_notional * MICRO)
+            wanted["filled_notional"] += micros(order.filled_notional)
             if order.state not in NEVER:
                 wanted["orders"] += 1
                 wanted[f"orders:{order.ticker}"] += 1

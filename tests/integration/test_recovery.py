@@ -13,7 +13,8 @@ import pytest
 
 from shared.clock import ManualClock, TradingCalendar
 from shared.store import Store
-from tests.builders import NOW, order
+from tests.builders import NOW, order, told
+from worker.core.ledger import take_in
 from worker.core.matching import EngineOptions
 from worker.core.orders import Order, micros
 from worker.core.types import Bar, Effect, Execution, Instrument, OrderState, Side
@@ -149,3 +150,24 @@ def test_new_day_when_an_order_still_works_reserves_what_may_still_fill(
     recovery.run()
     assert store.client.hget("risk_counters:2026-03-03", "notional") == str(micros(Decimal(1010))).encode()
     assert book.day("2026-03-03").counters.notional == Decimal(1010)
+
+
+def test_counters_when_a_rounded_average_is_corrected_by_the_fills_stay_the_sum_of_their_orders(
+    store: Store, book: RedisBook
+) -> None:
+    """A venue rounds the average it tells, so the notional passes through figures that are no whole 1e-6."""
+    placed = order(qty=Decimal(6))
+    book.adopt(placed)
+    sizes = [("3", "100.01"), ("2", "99.98"), ("1", "99.97")]
+    fills = [
+        Execution(f"x{i}", "v1", ENTRY, "AAPL", Side.BUY, Decimal(qty), Decimal(price), Decimal(0), NOW)
+        for i, (qty, price) in enumerate(sizes)
+    ]
+    steps = [("5", "99.99791666667", fills[:0]), ("6", "99.99333333333", fills[:0]), ("6", "99.99333333333", fills)]
+    for filled, average, executions in steps:
+        state = OrderState.FILLED if filled == "6" else OrderState.PARTIALLY_FILLED
+        at_venue = told(placed, state, filled, average)
+        book.change(ENTRY, lambda b, told=at_venue, known=executions: take_in(b, told, known, NOW, venue="alpaca"))
+        kept = store.client.hget(store.keys.risk_counters(placed.trading_day), "filled_notional")
+        assert int(kept) == micros(book.order(ENTRY).filled_notional)  # type: ignore[arg-type, union-attr]
+    assert Decimal(int(kept)) == sum((f.qty * f.price for f in fills), Decimal(0)) * 1_000_000  # type: ignore[arg-type]

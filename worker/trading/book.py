@@ -16,7 +16,7 @@ from shared.keys import STREAM_LIMITS, TERMINAL_ORDERS_KEPT
 from shared.logs import event_fields
 from shared.store import MAX_RECORD_BYTES, Store, translated_errors
 from worker.core.ledger import Bundle, Change, update_log, update_stats
-from worker.core.orders import MICRO, Order
+from worker.core.orders import MICRO, Order, micros
 from worker.core.positions import Position
 from worker.core.risk import DayCounters
 from worker.core.stats import Stats, read_stats
@@ -187,9 +187,10 @@ class RedisBook:
         if taken:
             pipe.hincrby(counters, "notional", taken)
             pipe.hincrby(counters, f"notional:{after.ticker}", taken)
-        filled = int((after.filled_notional - before.filled_notional) * MICRO)
         if after.is_external:
             return
+        # Each total is rounded, not the step: the counter stays the sum of its orders however many steps they took.
+        filled = micros(after.filled_notional) - micros(before.filled_notional)
         if filled:
             pipe.hincrby(counters, "filled_notional", filled)
         if after.filled_qty and not before.filled_qty:
