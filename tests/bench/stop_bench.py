@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tests.bench import stop_cancel, stop_gate
 from tests.bench.figures import machine, milliseconds, percentile
+from worker.compose import SWITCH_SECONDS
 
 REPORT = Path(__file__).parents[2] / "docs" / "measured" / "stop.md"
 
@@ -78,7 +79,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure everything, then write the report in one go."""
     given = arguments()
-    sys.setswitchinterval(0.0005)  # the witness is a thread of this process: it must not wait 5 ms for its turn
+    sys.setswitchinterval(SWITCH_SECONDS)  # the witness is a thread of this process: it must not wait 5 ms for its turn
     rows = stop_cancel.rows()
     columns = (TextColumn("{task.description:48}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
