@@ -122,7 +122,7 @@ Strategy = Literal["CONSERVATIVE", "BALANCED", "AGGRESSIVE"]
 OnStop = Literal["cancel_all", "cancel_entries", "flatten"]
 
 
-class _Document(BaseModel):
+class Document(BaseModel):
     """Fields may be added by anyone and are kept; the named ones are strict."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
@@ -147,7 +147,7 @@ class _Document(BaseModel):
         return self.model_dump(mode="json")
 
 
-class TradingSettings(_Document):
+class TradingSettings(Document):
     """``trading_settings``: the master switch and the strategy. The defaults are what start-up writes: OFF."""
 
     enabled: bool = False
@@ -164,7 +164,7 @@ class TradingSettings(_Document):
         return {name: getattr(good, name) for name in kept} | {"updated_by": None}
 
 
-class RiskSettings(_Document):
+class RiskSettings(Document):
     """``risk_settings``: the limits. A missing document means these defaults, never "unlimited"."""
 
     daily_notional_cap: Money = Decimal(50000)
@@ -188,7 +188,7 @@ def _document_error(error: ValidationError) -> DocumentError:
     return DocumentError(field, first["msg"].removeprefix("Value error, "), first["input"])
 
 
-D = TypeVar("D", bound=_Document)
+D = TypeVar("D", bound=Document)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,9 @@ KEYS: tuple[Key, ...] = (
     Key("equity", "stream", "trading", "frontends", "time and equity, about 50,000 entries"),
     Key("events", "stream", "workers", "frontends", "what happened, in order, about 100,000 entries"),
     Key("audit", "stream", "frontends, emergency", "frontends", "who changed what, about 10,000 entries"),
+    Key("bots", "set", "frontends, trading", "workers, frontends", "ids of all bots; bot 1 is the cycle bot"),
+    Key("bot:{id}", "document", "frontends", "workers", "one bot as people configure it"),
+    Key("bot:{id}:status", "document", "trading", "frontends", "what a bot does now, and what it has in force"),
     Key("models", "set", "trading, CLI", "trading, frontends", "ids of registered models"),
     Key("model:{id}", "document", "trading, CLI", "trading, frontends", "a model's facts and figures"),
     Key("model:{id}:text", "string", "trading, CLI", "trading", "the model itself, as LightGBM text"),
@@ -94,6 +97,7 @@ class Keys:
         self.equity = self._plain("equity")
         self.events = self._plain("events")
         self.audit = self._plain("audit")
+        self.bots = self._plain("bots")
         self.models = self._plain("models")
 
     def _plain(self, name: str) -> str:
@@ -116,6 +120,12 @@ class Keys:
 
     def risk_counters(self, trading_day: str) -> str:
         return f"{self.prefix}risk_counters:{trading_day}"
+
+    def bot(self, bot_id: int) -> str:
+        return f"{self.prefix}bot:{bot_id}"
+
+    def bot_status(self, bot_id: int) -> str:
+        return f"{self.prefix}bot:{bot_id}:status"
 
     def model(self, model_id: int) -> str:
         return f"{self.prefix}model:{model_id}"

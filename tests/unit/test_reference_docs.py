@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 
+from shared.bots import BotSettings
 from shared.config import Config
 from shared.documents import RiskSettings, TradingSettings
 from shared.keys import KEYS, Keys
@@ -22,10 +23,16 @@ PREFIX = "prefix:"
 EMPTY = "empty"
 
 
-def table_rows(page: str, width: int) -> list[tuple[str, ...]]:
-    """The cells of all rows of that many columns whose first cell is one name in backticks, in the page's order."""
+def table_rows(page: str, width: int, section: str = "") -> list[tuple[str, ...]]:
+    """The cells of all rows of that many columns whose first cell is one name in backticks, in the page's order.
+
+    With ``section``, only those under that heading.
+    """
     rows = []
-    for line in (ROOT / "docs/reference" / page).read_text().splitlines():
+    text = (ROOT / "docs/reference" / page).read_text()
+    if section:
+        text = text.partition(f"\n### {section}\n")[2].partition("\n##")[0]
+    for line in text.splitlines():
         cells = tuple(cell.strip() for cell in line.strip().strip("|").split(" | "))
         if line.startswith("| `") and len(cells) == width:
             rows.append(cells)
@@ -96,7 +103,8 @@ def test_keys_page_when_compared_with_the_documents_names_every_field_of_both() 
     """The defaults that the page gives are those in force."""
     told = {
         name: default.strip("`")
-        for names, _, default in table_rows("keys.md", 3)
+        for section in ("`trading_settings`", "`risk_settings`")
+        for names, _, default in table_rows("keys.md", 3, section)
         for name in re.findall(r"`(\w+)`", names)
     }
     documents = {**TradingSettings().plain(), **RiskSettings().plain()}
@@ -106,6 +114,18 @@ def test_keys_page_when_compared_with_the_documents_names_every_field_of_both() 
         if name not in {"last_updated", "updated_by"}
     }
     assert told == expected
+
+
+def test_keys_page_when_compared_with_a_bot_names_every_field_with_its_default() -> None:
+    rows = {name.strip("`"): default.strip("`") for name, _, default in table_rows("keys.md", 3, "`bot:{id}`")}
+    fields = BotSettings.model_fields
+    assert list(rows) == list(fields)
+    expected = {
+        name: str(field.default).lower() if isinstance(field.default, bool) else str(field.default) or EMPTY
+        for name, field in fields.items()
+        if name != "bot_id"
+    }
+    assert {name: rows[name] for name in expected} == expected
 
 
 def built_names() -> set[str]:
