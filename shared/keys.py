@@ -52,9 +52,10 @@ KEYS: tuple[Key, ...] = (
     Key("bots", "set", "frontends, trading", "workers, frontends", "ids of all bots; bot 1 is the cycle bot"),
     Key("bot:{id}", "document", "frontends", "workers", "one bot as people configure it"),
     Key("bot:{id}:status", "document", "trading", "frontends", "what a bot does now, and what it has in force"),
-    Key("models", "set", "trading, CLI", "trading, frontends", "ids of registered models"),
-    Key("model:{id}", "document", "trading, CLI", "trading, frontends", "a model's facts and figures"),
-    Key("model:{id}:text", "string", "trading, CLI", "trading", "the model itself, as LightGBM text"),
+    Key("models", "set", "trading, CLI, jobs, web", "workers, frontends", "ids of registered models"),
+    Key("models:last", "integer", "trading, CLI, jobs, web", "CLI, web", "the highest id ever given to a model"),
+    Key("model:{id}", "document", "trading, CLI, jobs, web", "workers, frontends", "a model's facts and figures"),
+    Key("model:{id}:text", "string", "trading, CLI, jobs, web", "trading, jobs", "the model itself, at most 64 MB"),
     Key(
         "heartbeat:{worker}:{host}", "string", "each worker", "heartbeat, emergency", "alive; its absence is the alarm"
     ),
@@ -66,6 +67,7 @@ KEYS: tuple[Key, ...] = (
 )
 
 STREAM_LIMITS = {"equity": 50_000, "events": 100_000, "audit": 10_000}
+MODEL_TEXT_BYTES = 64 * 1024 * 1024
 TERMINAL_ORDERS_KEPT = 10_000
 TRADES_LOG_LENGTH = 200
 ARMED_TTL_SECONDS = 3
@@ -99,6 +101,7 @@ class Keys:
         self.audit = self._plain("audit")
         self.bots = self._plain("bots")
         self.models = self._plain("models")
+        self.models_last = self._plain("models:last")
 
     def _plain(self, name: str) -> str:
         return f"{self.prefix}{name}"
