@@ -9,12 +9,13 @@ from functools import partial
 
 import redis
 import structlog
+from rq.utils import import_attribute
 
 from shared.clock import SystemClock
 from shared.config import Config
 from shared.errors import ReportRefused, StoreUnreachable
 from shared.jobs import queue_connection
-from shared.keys import Keys
+from shared.keys import JOBS, Keys
 from shared.logs import configure_logging
 from shared.store import Store, connect
 from worker.core.telling import Level
@@ -122,7 +123,9 @@ def run_jobs(config: Config, owner: str) -> ExitCode:
     leader = Leadership(store, owner)
     listener = _listener(config, Store(connect(url), keys), lambda: leader.held, logger)
     chores = _chores(config, store, queue, leader, logger)
-    horses = partial(Horses, connect(config.queue_address()))
+    for path in JOBS.values():
+        import_attribute(path)  # once here, instead of in every child
+    horses = partial(Horses, connect(config.queue_address()), lambda: leader.held)
     worker = JobsWorker(horses, chores, heartbeat, signals, logger)
     logger.info("working", reporters=targets(config), commands=listener is not None)
     if listener is not None:

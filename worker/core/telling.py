@@ -91,6 +91,8 @@ def _text(value: object) -> str:
 
 
 def _stop_text(stop: Mapping[str, Any]) -> str:
+    if not stop:
+        return ""
     told = f"stop {_text(stop.get('state'))}: {_text(stop.get('reason'))} by {_text(stop.get('source'))}"
     counts = f"{_text(stop.get('orders_canceled'))} of {_text(stop.get('orders_found'))} orders cancelled"
     held = stop.get("positions_open")

@@ -7,6 +7,7 @@ in a thread, and runs its scheduler as one more process; jobs, their records, re
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,8 +40,8 @@ Chore = Callable[[], None]
 class Horses(Worker):
     """RQ's forking worker with short waits, our list of functions, and a sign of life while a job runs."""
 
-    def __init__(self, connection: redis.Redis, alive: Callable[[], None]) -> None:
-        self._alive = alive
+    def __init__(self, connection: redis.Redis, leads: Callable[[], bool], alive: Callable[[], None]) -> None:
+        self._leads, self._alive = leads, alive
         queue = Queue(QUEUE, connection=connection, job_class=AllowedJob, serializer=JSONSerializer)
         super().__init__(
             [queue],
@@ -53,7 +54,8 @@ class Horses(Worker):
             log_job_description=False,
         )
         self.log_result_lifespan = False
-        self.scheduler = RQScheduler([queue], connection=connection, serializer=JSONSerializer)
+        # One name for all: of several workers only the leader schedules, and it waits for no lock of a dead one.
+        self.scheduler = RQScheduler([queue], connection=connection, serializer=JSONSerializer, name=QUEUE)
 
     @property
     def dequeue_timeout(self) -> int:
@@ -77,11 +79,15 @@ class Horses(Worker):
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
-    def turn(self) -> None:
-        """Move what is due to the queue, tidy up, run one job or wait a second for one. Raises redis' errors."""
+    def turn(self) -> bool:
+        """Move what is due to the queue, tidy up, run one job or wait a second for one; whether one ran.
+
+        Raises redis' errors.
+        """
         self._tidy()
         if is_suspended(self.connection, self):
-            return
+            time.sleep(TURN_SECONDS)
+            return False
         self.heartbeat()
         try:
             found = self.queue_class.dequeue_any(
@@ -93,15 +99,16 @@ class Horses(Worker):
                 death_penalty_class=self.death_penalty_class,
             )
         except DequeueTimeout:
-            return
+            return False
         if found is not None:
             job, queue = found
             job.redis_server_version = self.get_redis_server_version()  # type: ignore[no-untyped-call]
             self.execute_job(job, queue)
+        return found is not None
 
     def _tidy(self) -> None:
         scheduler: Any = self.scheduler
-        if scheduler.acquire_locks():
+        if self._leads() and scheduler.acquire_locks():
             scheduler.enqueue_scheduled_jobs()
         if self.should_run_maintenance_tasks:
             self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
@@ -142,8 +149,8 @@ class JobsWorker:
             horses = self._connect(self._alive)
             horses.register_birth()  # type: ignore[no-untyped-call]
             self._horses = horses
-        self._horses.turn()
-        self._heartbeat.active()
+        if self._horses.turn():
+            self._heartbeat.active()
 
     def _guarded(self, name: object, step: Callable[[], None]) -> bool:
         """Whether it went well. A problem is told once, until it is over or another one."""
