@@ -59,6 +59,11 @@ KEYS: tuple[Key, ...] = (
     Key(
         "heartbeat:{worker}:{host}", "string", "each worker", "heartbeat, emergency", "alive; its absence is the alarm"
     ),
+    Key("installation", "string", "jobs, web", "jobs, web", "random id of this installation, the owner of its RQ jobs"),
+    Key("jobs:leader", "string", "jobs", "jobs", "random id of the jobs worker that forwards and listens", 20),
+    Key("reporter:{target}", "document", "jobs", "jobs, frontends", "how far a reporter is told, what is on its way"),
+    Key("telegram:offset", "integer", "jobs", "jobs", "the next Telegram update to look at"),
+    Key("grok:tokens:{day}", "hash", "jobs", "frontends", "what the grok predictor used on a UTC day", 604800),
     Key("web:user:{name}", "hash", "CLI, web", "web", "password hash and role"),
     Key("web:token:{hash}", "hash", "CLI", "web", "an API token, stored hashed, and its scopes"),
     Key("web:signin:{hash}", "string", "CLI", "web", "a single-use sign-in link", 900),
@@ -72,6 +77,15 @@ TERMINAL_ORDERS_KEPT = 10_000
 TRADES_LOG_LENGTH = 200
 ARMED_TTL_SECONDS = 3
 LEASE_TTL_SECONDS = 10
+
+JOBS = {
+    "report": "worker.tasks.report",
+    "grok": "worker.tasks.grok",
+}
+"""What may be enqueued in RQ, by name; frontends know the names only, and no other function is ever run as a job."""
+
+RQ_OWNER = "sixbot:rq-owner"
+"""In the database of RQ's jobs, without prefix as all of RQ's keys: the ``installation`` that the jobs belong to."""
 
 
 class Keys:
@@ -102,6 +116,9 @@ class Keys:
         self.bots = self._plain("bots")
         self.models = self._plain("models")
         self.models_last = self._plain("models:last")
+        self.installation = self._plain("installation")
+        self.jobs_leader = self._plain("jobs:leader")
+        self.telegram_offset = self._plain("telegram:offset")
 
     def _plain(self, name: str) -> str:
         return f"{self.prefix}{name}"
@@ -138,6 +155,12 @@ class Keys:
 
     def heartbeat(self, worker: str, host: str) -> str:
         return f"{self.prefix}heartbeat:{worker}:{host}"
+
+    def reporter(self, target: str) -> str:
+        return f"{self.prefix}reporter:{target}"
+
+    def grok_tokens(self, day: str) -> str:
+        return f"{self.prefix}grok:tokens:{day}"
 
     def web_user(self, name: str) -> str:
         return f"{self.prefix}web:user:{name}"
