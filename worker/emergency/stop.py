@@ -33,7 +33,7 @@ POLL_SECONDS = 0.02
 CLOCK_TOLERANCE = timedelta(seconds=2)
 _LISTED = 100
 
-FLATTEN_PREFIX = "f-"
+FLATTEN_PREFIX = ids.FLATTEN_PREFIX
 
 
 @dataclass(slots=True)

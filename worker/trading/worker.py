@@ -147,6 +147,8 @@ class Trader:
         self._generation = stream.generation
         self._p.reconciler.start_over()
         self._reconcile()
+        if self._p.reconciler.unjudged:
+            self._reconcile()
         self._judge_recovery()
         failpoint("recover.done")
         self._p.logger.info("recovered", open_orders=len(self._snapshot.orders) if self._snapshot else 0)
@@ -265,7 +267,8 @@ class Trader:
     def _reconcile(self) -> None:
         p = self._p
         self._snapshot = snapshot = p.reconciler.run()
-        self._next_reconcile = p.clock.monotonic() + RECONCILE_SECONDS
+        soon = RETRY_SECONDS if p.reconciler.unsettled and not snapshot.drift else RECONCILE_SECONDS
+        self._next_reconcile = p.clock.monotonic() + soon
         p.fence.unresolved(unresolved_ids(snapshot.orders))
         p.status.positions(snapshot.positions)
         p.status.fault("drift", f"REDUCING: {snapshot.drift}" if snapshot.drift else None)
