@@ -12,6 +12,7 @@ from datetime import timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from shared.accounts import DEFAULT_ACCOUNT, AccountConfig
 from shared.clock import Clock, SystemClock, TradingCalendar
 from shared.config import DEFAULT_TICKERS, Config
 from shared.errors import ConfigError, StoreError
@@ -48,17 +49,17 @@ def entropy() -> str:
     return "".join(source.choice(_LETTERS) for _ in range(ENTROPY_LENGTH))
 
 
-def open_venue(config: Config, clock: Clock) -> Venue:
-    """The venue of account ``default``. Its library is imported here and nowhere else. Raises ConfigError."""
-    if config.venue == "simulated":
+def open_venue(account: AccountConfig, clock: Clock) -> Venue:
+    """The account's venue. Its library is imported here and nowhere else. Raises ConfigError."""
+    if account.venue == "simulated":
         from worker.venues.simulated.client import SimulatedVenue
 
-        return SimulatedVenue.from_config(config, clock)
-    if config.venue == "alpaca":
+        return SimulatedVenue.from_account(account, clock)
+    if account.venue == "alpaca":
         from worker.venues.alpaca import AlpacaVenue
 
-        return AlpacaVenue.from_config(config, clock)
-    raise ConfigError(f"VENUE: unknown venue {config.venue!r}")
+        return AlpacaVenue.from_account(account, clock)
+    raise ConfigError(f"{account.variable('venue')}: unknown venue {account.venue!r}")
 
 
 def open_predictor(config: Config, store: Store) -> Predictor:
@@ -162,7 +163,7 @@ def run_trading(config: Config, account: str) -> ExitCode:
     signals.install()
     lock = AccountLock(config.run_dir, account)
     lock.acquire()
-    venue = open_venue(config, SystemClock())
+    venue = open_venue(config.account(account), SystemClock())
     try:
         trader, watcher = build_trader(config, account, signals, venue, lock)
         watcher.start()
@@ -188,7 +189,7 @@ def run_emergency(config: Config, account: str) -> ExitCode:
     store = Store(connect(url, timeout_seconds=EMERGENCY_REDIS_SECONDS), keys)
     logger = configure_logging("emergency", config.log_level, config.log_format, config.log_dir)
     memory = MemoryFile(config.run_dir / f"emergency-{account}.json")
-    venue = open_venue(config, clock)
+    venue = open_venue(config.account(account), clock)
     holder: list[EmergencyWorker] = []
     signals = StopSignals(lambda: holder[0].wake() if holder else None)
     worker = EmergencyWorker(
@@ -257,7 +258,9 @@ def run_exchange(config: Config, _account: str) -> ExitCode:
         EngineOptions(latency=EXCHANGE_LATENCY),
         random.SystemRandom().random,
     )
-    exchange = Exchange(market, engine, ledger, clock, venue_token(config), admin=config.sim_admin)
+    exchange = Exchange(
+        market, engine, ledger, clock, venue_token(config.account(DEFAULT_ACCOUNT)), admin=config.sim_admin
+    )
     heartbeat = Heartbeat("exchange", store, clock)
 
     def stopping() -> bool:
