@@ -57,8 +57,8 @@ def page(result: StreamResult, title: str) -> str:
             ),
             _table(("", "", ""), figures),
             (
-                "<h2>Calibration</h2><p>Ten groups of equal size: predicted probability across, observed share upwards. "
-                "On the line, a probability means what it says.</p>"
+                "<h2>Calibration</h2><p>Ten groups of equal size: predicted probability across, observed share "
+                "upwards. On the line, a probability means what it says.</p>"
             ),
             calibration_svg(result.calibration),
             "<h2>Importance</h2><p>Share of the gain.</p>",
