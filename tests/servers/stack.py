@@ -36,7 +36,7 @@ class Stack:
         self.redis: redis.Redis = connect(server.url, timeout_seconds=5)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("SIXBOT_", "ALPACA_", "REDIS_"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(("SIXBOT_", "ALPACA_", "REDIS_", "ACCOUNTS__"))},
             "SIXBOT_HOME": str(home),
             "REDIS_URL": server.url,
             "PREDICTOR": "document",
@@ -56,12 +56,13 @@ class Stack:
             eventually(lambda name=name: self.beats(name), what=f"a heartbeat of {name}: {self.output(name)[-2000:]}")
 
     def launch(self, name: str, **settings: str) -> None:
-        """Start one worker and do not wait for it."""
+        """Start one worker and do not wait for it; ``trading-b`` is the one for account ``b`` only."""
         if name in self.processes:
             self.processes[name].wait(30)
+        worker, _, account = name.partition("-")
         with (self.home / f"{name}.out").open("ab") as output:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "worker", "worker", name],
+                [sys.executable, "-m", "worker", "worker", worker, *(["--account", account] if account else [])],
                 env={**self.environment, **settings},
                 stdout=output,
                 stderr=output,
