@@ -360,42 +360,42 @@ def run_heartbeat(config: Config, _account: str | None) -> ExitCode:
     return ExitCode.OK
 
 
-def run_exchange(config: Config, _account: str | None) -> ExitCode:
-    """The simulated venue's process. Raises ConfigError where its port is taken or the venue is a real one."""
+def run_exchange(config: Config, account: str | None) -> ExitCode:
+    """A simulated account's venue. Raises ConfigError where its port is taken or the venue is a real one."""
     from worker.core.matching import EngineOptions, MatchingEngine
     from worker.venues.simulated.ledger import Ledger
     from worker.venues.simulated.market import SeededMarket
     from worker.venues.simulated.server import Exchange, serve
     from worker.venues.simulated.token import venue_token
 
-    if config.venue != "simulated":
-        raise ConfigError(f"the exchange worker is for VENUE=simulated only, and VENUE is {config.venue}")
-    logger = configure_logging("exchange", config.log_level, config.log_format, config.log_dir)
+    served = config.account(account or DEFAULT_ACCOUNT)
+    name, variable = process_name("exchange", account), served.variable("venue")
+    if served.venue != "simulated" or served.url is None:
+        raise ConfigError(f"the exchange worker is for {variable}=simulated only, and {variable} is {served.venue}")
+    logger = configure_logging(name, config.log_level, config.log_format, config.log_dir)
     clock = SystemClock()
     store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
     signals = StopSignals()
     signals.install()
     market = SeededMarket(config.sim_seed, [*config.active_tickers, *DEFAULT_TICKERS])
-    ledger = Ledger(config.sixbot_home / "exchange.db")
+    ledger = Ledger(config.sixbot_home / f"{name}.db")
     engine = MatchingEngine(
         ledger.load(STARTING_CASH),
         market.instrument,
         EngineOptions(latency=EXCHANGE_LATENCY),
         random.SystemRandom().random,
     )
-    exchange = Exchange(
-        market, engine, ledger, clock, venue_token(config.account(DEFAULT_ACCOUNT)), admin=config.sim_admin
-    )
-    heartbeat = Heartbeat("exchange", store, clock)
+    exchange = Exchange(market, engine, ledger, clock, venue_token(served), admin=config.sim_admin)
+    heartbeat = Heartbeat(name, store, clock)
 
     def stopping() -> bool:
         heartbeat.beat()
         return signals.stopping.is_set()
 
     try:
-        asyncio.run(serve(exchange, config.sim_venue_url, lambda: logger.info("listening"), stopping))
+        asyncio.run(serve(exchange, served.url, lambda: logger.info("listening"), stopping))
     except OSError as error:
-        raise ConfigError(f"SIM_VENUE_URL: {config.sim_venue_url} cannot be listened on: {error}") from error
+        raise ConfigError(f"{served.variable('url')}: {served.url} cannot be listened on: {error}") from error
     finally:
         ledger.close()
     heartbeat.farewell()

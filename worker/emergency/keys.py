@@ -32,7 +32,7 @@ return string.format('%.0f', value)
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One look: both documents, the epoch (None: missing or mangled), the heartbeats of this host's trading processes."""
+    """One look: both documents, the epoch (None: missing or mangled), this host's heartbeats of trading."""
 
     settings: Reading[TradingSettings]
     risk: Reading[RiskSettings]
