@@ -51,11 +51,15 @@ def page(result: StreamResult, title: str) -> str:
             '<!doctype html><html lang="en"><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width">',
             f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>",
-            "<p>Judged walking forward: every row by a model that knew only what was over before it, "
-            f"a gap of {result.model.facts['trained_for']['gap_seconds']} s between them.</p>",
+            (
+                "<p>Judged walking forward: every row by a model that knew only what was over before it, "
+                f"a gap of {result.model.facts['trained_for']['gap_seconds']} s between them.</p>"
+            ),
             _table(("", "", ""), figures),
-            "<h2>Calibration</h2><p>Ten groups of equal size: predicted probability across, observed share upwards. "
-            "On the line, a probability means what it says.</p>",
+            (
+                "<h2>Calibration</h2><p>Ten groups of equal size: predicted probability across, observed share upwards. "
+                "On the line, a probability means what it says.</p>"
+            ),
             calibration_svg(result.calibration),
             "<h2>Importance</h2><p>Share of the gain.</p>",
             importance_svg(result.importance),

@@ -256,6 +256,7 @@ class RedisBook:
             "order",
             {
                 "time": order.updated_at.isoformat(),
+                "account": order.account,
                 "client_order_id": order.client_order_id,
                 "ticker": order.ticker,
                 "side": order.side,

@@ -24,7 +24,7 @@ from shared.errors import (
 from shared.store import Store
 from worker.core.types import OrderUpdate
 from worker.failpoints import failpoint
-from worker.runtime import Heartbeat, StopSignals
+from worker.runtime import StopSignals
 from worker.trading.book import RedisBook
 from worker.trading.cycle import Cycle, CycleReport, day_pnl
 from worker.trading.desk import OrderDesk
@@ -32,6 +32,7 @@ from worker.trading.fence import Fence
 from worker.trading.gate import RedisGate
 from worker.trading.lease import Lease
 from worker.trading.ports import Notes, Switches
+from worker.trading.pulse import AccountPulse
 from worker.trading.reconcile import Reconciler, Snapshot, unresolved_ids
 from worker.trading.status import TraderStatus
 from worker.trading.switches import SwitchReader
@@ -47,7 +48,7 @@ UNARMED = "not armed: the emergency worker is silent or a stop is latched (stop_
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the composition root puts together for one account's trader."""
+    """What the composition root puts together for one account's trader. ``cycle`` is account ``default``'s only."""
 
     account: str
     store: Store
@@ -56,12 +57,12 @@ class Parts:
     book: RedisBook
     desk: OrderDesk
     reconciler: Reconciler
-    cycle: Cycle
+    cycle: Cycle | None
     fence: Fence
     lease: Lease
     switches: SwitchReader
     status: TraderStatus
-    heartbeat: Heartbeat
+    heartbeat: AccountPulse
     clock: Clock
     calendar: TradingCalendar
     notes: Notes
@@ -105,7 +106,6 @@ class Trader:
                 self._guarded(self._session, stream)
         finally:
             stream.close()
-            self._p.heartbeat.farewell()
             try:
                 self._p.lease.release()
             except StoreError:
@@ -187,8 +187,8 @@ class Trader:
             self._next_cycle = 0.0
         self._ready = ready
         self._watch_arming(switches.on and not ready, now)
-        if ready and now >= self._next_cycle:
-            self._run_cycle(switches)
+        if ready and self._p.cycle is not None and now >= self._next_cycle:
+            self._run_cycle(self._p.cycle, switches)
             switches = self._p.switches.read()
         self._p.status.next_run = self._next_cycle_at if switches.on else None
         self._p.status.fault("document", switches.error)
@@ -308,7 +308,7 @@ class Trader:
             extra["halt"] = {"reason": reason, "detail": why, "at": rfc3339(self._p.clock.now())}
             self._p.heartbeat.beat(force=True)
 
-    def _run_cycle(self, switches: Switches) -> None:
+    def _run_cycle(self, cycle: Cycle, switches: Switches) -> None:
         """One cycle. A fault in it pauses trading until the next one, which starts clean."""
         p = self._p
         self._schedule(p.cycle_seconds)
@@ -317,7 +317,7 @@ class Trader:
             self._reconcile()
             if self._snapshot is None:
                 raise VenueUnavailable("nothing is known of the account")
-            report = p.cycle.run(switches, self._epoch, self._snapshot)
+            report = cycle.run(switches, self._epoch, self._snapshot)
         except (StoreUnreachable, LeaseLost):
             raise
         except Exception as error:
