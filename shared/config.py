@@ -275,6 +275,11 @@ class Config(BaseSettings):
         return self.sixbot_home / "log"
 
     @property
+    def model_dir(self) -> Path:
+        """Reports of models that were trained here."""
+        return self.sixbot_home / "models"
+
+    @property
     def stop_path(self) -> Path:
         return self.stop_file or self.run_dir / "STOP"
 

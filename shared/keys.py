@@ -82,6 +82,8 @@ LEASE_TTL_SECONDS = 10
 JOBS = {
     "report": "worker.tasks.report",
     "grok": "worker.tasks.grok",
+    "validate_model": "worker.jobs.models.validate_model",
+    "train_model": "worker.jobs.models.train_model",
 }
 """What may be enqueued in RQ, by name; frontends know the names only, and no other function is ever run as a job."""
 
