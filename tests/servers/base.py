@@ -71,7 +71,7 @@ class ProtocolServer:
         if lie == "slow":
             while not self._stop.is_set() and request.transport is not None and not request.transport.is_closing():
                 await asyncio.sleep(0.05)
-        if lie in {"slow", "reset"}:
+        if lie in ("slow", "reset"):
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()
