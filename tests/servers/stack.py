@@ -54,7 +54,7 @@ class Stack:
         for name in names:
             self.launch(name, **settings)
         for name in names:
-            eventually(lambda name=name: self.beats(name), what=f"a heartbeat of {name}: {self.output(name)[-2000:]}")
+            eventually(lambda name=name: self.beats(name), 90, f"a heartbeat of {name}: {self.output(name)[-2000:]}")
 
     def launch(self, name: str, *, role: str = "", **settings: str) -> None:
         """Start one worker and do not wait for it; ``trading-b`` is the one for account ``b`` only, and a second one of
@@ -69,6 +69,7 @@ class Stack:
                 env={**self.environment, **settings},
                 stdout=output,
                 stderr=output,
+                start_new_session=True,  # Ctrl-C ends the tests, which end what they have started
             )
 
     def beats(self, name: str) -> bool:
