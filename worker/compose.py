@@ -148,7 +148,7 @@ def build_trader(
             holder[0].alive()
 
     switches = SwitchReader(store, clock)
-    desk = OrderDesk(venue, gate, book, clock, notes, fence.in_flight, config.unknown_resolve_seconds)
+    desk = OrderDesk(venue, gate, book, clock, notes, fence.in_flight, config.unknown_resolve_seconds, account.name)
     cycle = None
     if account.is_default:
         options = CycleOptions(config.active_tickers, OrderType(config.order_type), config.limit_offset_pct)
