@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import compute, orders, web
+from tests.bench import compute, feeds, orders, web
 from tests.bench.table import HEADINGS, Row, cells, machine, markdown
 
 OUT = Path("docs/measured/bench.md")
-SECTIONS = {"compute": compute.rows, "orders": orders.rows, "web": web.rows}
+SECTIONS = {"compute": compute.rows, "feeds": feeds.rows, "orders": orders.rows, "web": web.rows}
 
 
 def main(names: list[str]) -> None:
