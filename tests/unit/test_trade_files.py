@@ -90,9 +90,11 @@ def test_read_trades_when_the_file_is_broken_says_where(tmp_path: Path, name: st
         list(read_trades(path))
 
 
-def test_read_trades_when_quotes_or_nothing_is_a_config_error(data: Path, tmp_path: Path) -> None:
+def test_read_trades_when_it_holds_quotes_days_or_nothing_is_a_config_error(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="quotes, not trades"):
         list(read_trades(data / "trades/nautilus_truefx_usdjpy-ticks.csv"))
+    with pytest.raises(ConfigError, match="too coarse"):
+        list(read_trades(data / "bars/backtestingpy_GOOG_daily.csv"))
     with pytest.raises(ConfigError, match="no such file"):
         list(read_trades(tmp_path / "none.csv"))
 
