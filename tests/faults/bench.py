@@ -67,6 +67,7 @@ class Bench:
         proxy: FaultProxy | None = None,
     ) -> None:
         self.stack, self.truth, self.broker, self.proxy = stack, truth, broker, proxy
+        self.rules = RULES
         self._act = threading.Event()
         self._end = threading.Event()
         self._hand: Hand = idle
@@ -81,7 +82,8 @@ class Bench:
 
     def close(self) -> None:
         self._end.set()
-        self._thread.join(30)
+        if self._thread.is_alive():
+            self._thread.join(30)
 
     # -- the market, and whoever else has a hand in it -----------------------------------------------------------
 
@@ -144,7 +146,7 @@ class Bench:
         while True:
             self.revive()
             report = self.stack.json("stop_report") or {}
-            findings = judge(self.stack.redis, self.truth(), RULES)
+            findings = judge(self.stack.redis, self.truth(), self.rules)
             proven = report.get("state") == "STOPPED" and self.stack.status("active") is False
             proven = proven and not [n for n in ("emergency", "trading") if not self.stack.beats(n)]
             if (findings.clean() and proven) or time.monotonic() > end:
@@ -154,7 +156,7 @@ class Bench:
             findings.pending.append(f"no proven stop: {report.get('state')}, active {self.stack.status('active')}")
         if self.stack.status("active") is not False:
             findings.unintended_on.append(f"trading_status: {self.stack.json('trading_status')}")
-        findings.figures += [f"never settled: {fact}" for fact in findings.pending]
+        findings.stuck += findings.pending
         fresh = Truth(self.truth().orders[before:], {}, {})
         findings.unintended_on += late_orders(fresh, off_at, IN_FLIGHT_SECONDS)
         return findings

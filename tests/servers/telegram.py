@@ -9,6 +9,7 @@ import asyncio
 import html
 import json
 import re
+import time
 from typing import Any
 
 from aiohttp import web
@@ -43,6 +44,7 @@ class TelegramServer(ProtocolServer):
         self.sent: list[tuple[int, str]] = []
         self.raw: list[dict[str, Any]] = []
         self.updates: list[dict[str, Any]] = []
+        self.arrivals: list[float] = []
         self.ignore_offset = False
         self._next = 100
 
@@ -57,13 +59,16 @@ class TelegramServer(ProtocolServer):
         return [text for to, text in list(self.sent) if to == chat]
 
     def route_of(self, request: web.Request) -> str:
-        return request.path.rpartition("/")[2]
+        route = request.path.rpartition("/")[2]
+        if route == "sendMessage":
+            self.arrivals.append(time.monotonic())
+        return route
 
     async def reply(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        if request.path != f"/bot{TOKEN}/{self.route_of(request)}":
+        token, _, method = request.path.removeprefix("/bot").partition("/")
+        if token != TOKEN:
             return answer(refusal(401, "Unauthorized"))
-        asked = json.loads(body)
-        return await getattr(self, f"_{self.route_of(request)}")(asked)
+        return await getattr(self, f"_{method}")(json.loads(body))
 
     async def _sendMessage(self, asked: dict[str, Any]) -> web.Response:
         try:

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from io import BufferedReader
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 from shared.errors import ConfigError
@@ -62,8 +62,9 @@ def read_files(paths: Sequence[Path], symbol: str | None = None, stats: FeedStat
 
 def symbol_of(path: Path) -> str:
     """The pair that a file's name tells of: ``binance_xrpeth_20191011_trades.json.gz`` is ``XRPETH``."""
-    words = re.split(r"[_.\s]+", path.name.upper())
-    return next((w for w in words if _PAIR.fullmatch(w)), words[0])
+    words = re.split(r"[-_.\s]+", path.name.upper())
+    joined = [a + b for a, b in pairwise(words)]
+    return next((w for w in (*words, *joined) if _PAIR.fullmatch(w)), words[0])
 
 
 def bar_trades(bars: Iterable[Bar], symbol: str, seconds: float = 60.0) -> Iterator[Trade]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import urllib3
 
+from shared.accounts import AccountConfig
 from shared.clock import Clock, rfc3339
 from shared.config import Config
 
@@ -42,6 +43,11 @@ class Checker:
         self._probes, self._clock, self._interval = probes, clock, interval_seconds
         self._answers: dict[str, tuple[float, Health]] = {}
         self._running: dict[str, threading.Thread] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it checks."""
+        return tuple(self._probes)
 
     def start_due(self) -> None:
         """Start every probe that is due and not running."""
@@ -92,10 +98,19 @@ def reach(url: str) -> Probe:
 
 
 def probes_of(config: Config) -> dict[str, Probe]:
-    """What is configured."""
-    if config.venue == "simulated":
-        return {"venue": reach(f"{config.sim_venue_url}/clock")}
+    """What is configured: ``venue`` of account ``default``, ``venue:{name}`` of the others, ``alpaca`` of the first."""
+    probes: dict[str, Probe] = {}
+    for account in config.accounts:
+        probe = reach(clock_url(account))
+        probes["venue" if account.is_default else f"venue:{account.name}"] = probe
+        if account.venue == "alpaca":
+            probes.setdefault("alpaca", probe)
+    return probes
+
+
+def clock_url(account: AccountConfig) -> str:
+    """What the account's venue answers without touching it."""
+    if account.venue == "simulated":
+        return f"{account.url}/clock"
     paper, live = "https://paper-api.alpaca.markets", "https://api.alpaca.markets"
-    url = config.alpaca_trading_url or (paper if config.alpaca_paper else live)
-    probe = reach(f"{url}/v2/clock")
-    return {"alpaca": probe, "venue": probe}
+    return f"{account.url or (paper if account.paper else live)}/v2/clock"

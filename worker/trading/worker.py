@@ -27,6 +27,7 @@ from worker.failpoints import failpoint
 from worker.runtime import StopSignals
 from worker.trading.book import RedisBook
 from worker.trading.cycle import Cycle, CycleReport, day_pnl
+from worker.trading.dead_man import DeadManSwitch
 from worker.trading.desk import OrderDesk
 from worker.trading.fence import Fence
 from worker.trading.gate import RedisGate
@@ -68,6 +69,7 @@ class Parts:
     notes: Notes
     publishes_predictions: bool
     cycle_seconds: float
+    dead_man: DeadManSwitch | None
     logger: structlog.stdlib.BoundLogger
 
 
@@ -101,11 +103,15 @@ class Trader:
 
     def run(self) -> None:
         stream = self._p.venue.stream_updates(self.update)
+        if self._p.dead_man is not None:
+            self._p.dead_man.start()
         try:
             while not self._signals.stopping.is_set():
                 self._guarded(self._session, stream)
         finally:
             stream.close()
+            if self._p.dead_man is not None:
+                self._p.dead_man.close()
             try:
                 self._p.lease.release()
             except StoreError:
@@ -211,6 +217,8 @@ class Trader:
             self._p.lease.renew()
             self._next_renewal = now + LEASE_RENEW_SECONDS
         self._p.fence.acknowledge()
+        if self._p.dead_man is not None:
+            self._p.dead_man.progress()
 
     def _wait(self, seconds: float) -> None:
         """Until something arrives or the time is over; takes in what arrived."""
