@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rq import get_current_job
+from rq.job import JobStatus
 
 from shared.bots import BotControl
 from shared.clock import SystemClock
@@ -34,10 +35,11 @@ def validate_model(model_id: int) -> dict[str, Any]:
     return {"status": document.get("status"), "reason": document.get("reason")}
 
 
-def train_model(symbol: str, data: Sequence[str], name: str, who: str = "", **options: Any) -> dict[str, Any]:
+def train_model(symbol: str, data: Sequence[str], title: str, who: str = "", **options: Any) -> dict[str, Any]:
     """Train a stream model on recordings under ``SIXBOT_HOME`` and register it; progress is in the job's ``meta``.
 
-    ``options`` are the fields of ``stream_job.Order``. Returns the model's id and figures, or why there is none.
+    ``title`` names the model, ``who`` asked; ``options`` are the other fields of ``stream_job.Order``. Returns the
+    model's id and figures, or why there is none.
     """
     from worker.models.registry import ModelRegistry
     from worker.models.stream_job import Order, run_stream_job
@@ -45,7 +47,7 @@ def train_model(symbol: str, data: Sequence[str], name: str, who: str = "", **op
     config = load_config()
     store, clock = _store(config), SystemClock()
     try:
-        order = Order(symbol, name, **options)
+        order = Order(symbol, title, **options)
         document = run_stream_job(
             order,
             _inside(config, data),
@@ -60,8 +62,15 @@ def train_model(symbol: str, data: Sequence[str], name: str, who: str = "", **op
     return {"status": "valid", "id": document["id"], "metrics": document["metrics"], "report": document["report"]}
 
 
+class JobCancelled(SixbotError):
+    """Somebody cancelled the job while it ran."""
+
+
 class _Progress:
-    """Tells the job's record what is being done, at most twice a second."""
+    """Tells the job's record what is being done, at most twice a second, and looks whether it was cancelled.
+
+    Raises JobCancelled.
+    """
 
     def __init__(self) -> None:
         self._job, self._next = get_current_job(), 0.0
@@ -72,6 +81,8 @@ class _Progress:
             self._next = now + PROGRESS_SECONDS
             self._job.meta["progress"] = {"step": step, "done": done, "total": total}
             self._job.save_meta()  # type: ignore[no-untyped-call]
+            if self._job.get_status(refresh=True) == JobStatus.CANCELED:
+                raise JobCancelled("the job was cancelled: nothing was kept")
 
 
 def _inside(config: Config, names: Sequence[str]) -> list[Path]:

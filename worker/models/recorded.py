@@ -21,16 +21,20 @@ def recorded_candles(
     """
     found = []
     for number, path in enumerate(paths):
-        candles = list(_candles(path, symbol))
+        others: set[str] = set()
+        candles = list(_candles(path, symbol, others))
         if not candles:
-            raise ConfigError(f"{path}: holds no two trades of {symbol} a second apart")
+            held = f", but of {', '.join(sorted(others)[:5])}" if others else ""
+            raise ConfigError(f"{path}: holds no two trades of {symbol} a second apart{held}")
         found.append(candles)
         each(number + 1)
     return found
 
 
-def _candles(path: Path, symbol: str) -> Iterator[Candle]:
+def _candles(path: Path, symbol: str, others: set[str]) -> Iterator[Candle]:
     builder = CandleBuilder(symbol)
     for trade in read_trades(path, symbol, FeedStats()):
         if trade.symbol == symbol:
             yield from builder.on_trade(trade)
+        else:
+            others.add(trade.symbol)
