@@ -8,35 +8,68 @@ from __future__ import annotations
 import os
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
+from shared.accounts import (
+    DEFAULT_ACCOUNT,
+    MODES,
+    AccountConfig,
+    AccountVariables,
+    Mode,
+    check_venue,
+    named,
+    prefix_of,
+    twins,
+)
 from shared.errors import ConfigError
 
 DEFAULT_TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "GOOGL", "META", "TSLA", "AMD", "SPY", "QQQ")
+
+
+REPORTERS = ("redis", "stdout", "telegram", "webhook")
+
+
+def _either(name: str, other: str) -> Any:
+    """A setting that may also be called otherwise; where both are set, the first name counts."""
+    return Field(validation_alias=AliasChoices(name, other))
 
 
 class Config(BaseSettings):
     """All settings of an installation. Field names are the variables' names in lower case."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+        env_file=".env",
+        env_ignore_empty=True,
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     sixbot_home: Path = Path("var")
     sixbot_key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_.-]{0,40}$")] = ""
     redis_url: SecretStr | None = None
+    rq_redis_url: SecretStr | None = None
     embedded_redis_port: Annotated[int, Field(ge=1, le=65535)] = 6380
     stop_file: Path | None = None
 
-    venue: Annotated[str, Field(pattern=r"^(simulated|alpaca)$")] = "simulated"
+    venue: str = "simulated"
     active_tickers: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TICKERS
     cycle_seconds: Annotated[float, Field(gt=0, le=86400)] = 600
-    predictor: Literal["lightgbm", "document"] = "lightgbm"
+    predictor: Literal["lightgbm", "document", "grok"] = "lightgbm"
     predict_horizon_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
+    market_data: Literal["venue", "yfinance", "finnhub"] = "venue"
     order_type: Literal["market", "limit"] = "market"
     limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=1)] = Decimal("0.0005")
     trading_day_tz: str = "America/New_York"
@@ -44,6 +77,7 @@ class Config(BaseSettings):
     redis_lost_stop_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
     trader_silent_stop_seconds: Annotated[float, Field(gt=0, le=3600)] = 15
     unknown_resolve_seconds: Annotated[float, Field(gt=0, le=86400)] = 60
+    dead_man_switch_seconds: Annotated[float, Field(ge=0, le=86400)] = 0
 
     sim_venue_url: str = "http://127.0.0.1:5060"
     sim_venue_token: SecretStr | None = None
@@ -58,6 +92,30 @@ class Config(BaseSettings):
     alpaca_data_url: str | None = None
     alpaca_stream_url: str | None = None
     alpaca_data_feed: Literal["iex", "sip"] = "iex"
+    alpaca_data_stream_url: str | None = None
+
+    binance_stream_url: str = "wss://stream.binance.com:9443"
+    binance_stream_kind: Literal["trade", "aggTrade"] = "trade"
+    candle_grace_ms: Annotated[int, Field(ge=0, le=10_000)] = 250
+
+    grok_api_key: SecretStr | None = None
+    grok_url: Annotated[str, _either("grok_url", "grok_base_url")] = "https://api.x.ai"
+    grok_model: str = "grok-4"
+    grok_seconds: Annotated[int, Field(ge=30, le=86400)] = 600
+    finnhub_api_key: SecretStr | None = None
+    finnhub_url: str = "https://finnhub.io"
+    yfinance_url: str | None = None
+
+    reporters: Annotated[tuple[str, ...], NoDecode] = ("redis",)
+    report_level: Literal["stops", "orders", "all"] = "orders"
+    telegram_token: Annotated[SecretStr | None, _either("telegram_token", "telegram_bot_token")] = None
+    telegram_chat_ids: Annotated[tuple[int, ...], NoDecode] = ()
+    telegram_api_url: Annotated[str, _either("telegram_api_url", "telegram_base_url")] = "https://api.telegram.org"
+    telegram_commands: bool = True
+    webhook_url: str | None = None
+    webhook_secret: SecretStr | None = None
+
+    nested_accounts: dict[str, AccountVariables] = Field(default_factory=dict, validation_alias="accounts")
 
     web_bind: str = "127.0.0.1:5050"
     web_tls: bool = False
@@ -78,6 +136,25 @@ class Config(BaseSettings):
             raise ValueError("must name at least one ticker and none twice, like AAPL,MSFT")
         return value
 
+    @field_validator("reporters", "telegram_chat_ids", mode="before")
+    @classmethod
+    def _split_list(cls, value: object) -> object:
+        return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
+
+    @field_validator("reporters")
+    @classmethod
+    def _check_reporters(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in value if name not in REPORTERS]:
+            raise ValueError(f"must be of {', '.join(REPORTERS)}, with commas between them (got {unknown[0]})")
+        return value
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _check_webhook(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "http://")):
+            raise ValueError("must be an http:// or https:// address")
+        return value
+
     @field_validator("trading_day_tz")
     @classmethod
     def _check_zone(cls, value: str) -> str:
@@ -87,19 +164,106 @@ class Config(BaseSettings):
             raise ValueError("must be a time zone name, like America/New_York or UTC") from error
         return value
 
+    @field_validator("venue")
+    @classmethod
+    def _check_venue(cls, value: str) -> str:
+        return check_venue(value)
+
+    @field_validator("nested_accounts", mode="before")
+    @classmethod
+    def _name_accounts(cls, value: object) -> object:
+        return named(value)
+
     @model_validator(mode="after")
-    def _check_live(self) -> Config:
-        if self.venue == "alpaca" and not self.alpaca_paper and self.i_understand_live != "yes":
-            raise ValueError(
-                "ALPACA_PAPER=false trades real money: set I_UNDERSTAND_LIVE=yes as well, or ALPACA_PAPER=true"
-            )
+    def _check_accounts(self) -> Config:
+        live = self.i_understand_live == "yes"
+        problems = [p for account in self.accounts for p in account.problems(understands_live=live)]
+        problems += twins(self.accounts)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @model_validator(mode="after")
+    def _check_wanted(self) -> Config:
+        """What is switched on must have what it cannot do without."""
+        wanted: tuple[tuple[bool, str, tuple[str, ...]], ...] = (
+            ("telegram" in self.reporters, "REPORTERS names telegram", ("telegram_token", "telegram_chat_ids")),
+            ("webhook" in self.reporters, "REPORTERS names webhook", ("webhook_url", "webhook_secret")),
+            (self.predictor == "grok", "PREDICTOR is grok", ("grok_api_key",)),
+            (self.market_data == "finnhub", "MARKET_DATA is finnhub", ("finnhub_api_key",)),
+        )
+        for on, why, names in wanted:
+            if on and (missing := [name.upper() for name in names if not getattr(self, name)]):
+                raise ValueError(f"{why}, which needs {' and '.join(missing)}")
         return self
 
     @property
-    def mode(self) -> Literal["simulated", "paper", "live"]:
+    def commands_telegram(self) -> bool:
+        """Whether allow-listed Telegram chats may look and switch."""
+        return self.telegram_commands and self.telegram_token is not None and bool(self.telegram_chat_ids)
+
+    @property
+    def needs_jobs(self) -> bool:
+        """Whether anything here is done by the jobs worker."""
+        told = any(name in self.reporters for name in ("stdout", "telegram", "webhook"))
+        return told or self.commands_telegram or self.predictor == "grok"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Secret files may be named like nested variables too."""
+        return init_settings, env_settings, dotenv_settings, NestedSecretsSettingsSource(file_secret_settings)
+
+    @property
+    def accounts(self) -> tuple[AccountConfig, ...]:
+        """Every account of this installation, ``default`` first, the others by name."""
+        more = (
+            AccountConfig(name=name, home=self.sixbot_home, **variables.model_dump(exclude_unset=True))
+            for name, variables in sorted(self.nested_accounts.items())
+        )
+        return (self._default_account(), *more)
+
+    def account(self, name: str) -> AccountConfig:
+        """The account of that name. Raises ConfigError listing the names."""
+        for account in self.accounts:
+            if account.name == name:
+                return account
+        known = ", ".join(account.name for account in self.accounts)
+        raise ConfigError(f"no account is called {name!r}: choose from {known}, or set {prefix_of(name)}__VENUE")
+
+    def _default_account(self) -> AccountConfig:
         if self.venue == "simulated":
-            return "simulated"
-        return "paper" if self.alpaca_paper else "live"
+            return AccountConfig(
+                name=DEFAULT_ACCOUNT,
+                home=self.sixbot_home,
+                venue=self.venue,
+                url=self.sim_venue_url,
+                token=self.sim_venue_token,
+            )
+        return AccountConfig(
+            name=DEFAULT_ACCOUNT,
+            home=self.sixbot_home,
+            venue=self.venue,
+            api_key=self.alpaca_api_key,
+            secret_key=self.alpaca_secret_key,
+            paper=self.alpaca_paper,
+            crypto_only=all("/" in ticker for ticker in self.active_tickers),
+            url=self.alpaca_trading_url,
+            data_url=self.alpaca_data_url,
+            stream_url=self.alpaca_stream_url,
+            data_feed=self.alpaca_data_feed,
+        )
+
+    @property
+    def mode(self) -> Mode:
+        """That of its most dangerous account."""
+        return max((account.mode for account in self.accounts), key=MODES.index)
 
     @property
     def run_dir(self) -> Path:
@@ -111,8 +275,17 @@ class Config(BaseSettings):
         return self.sixbot_home / "log"
 
     @property
+    def model_dir(self) -> Path:
+        """Reports of models that were trained here."""
+        return self.sixbot_home / "models"
+
+    @property
     def stop_path(self) -> Path:
         return self.stop_file or self.run_dir / "STOP"
+
+    def queue_address(self) -> str:
+        """Where RQ keeps its jobs: ``RQ_REDIS_URL``, else the same Redis. Raises ConfigError where there is none."""
+        return self.redis_address() if self.rq_redis_url is None else self.rq_redis_url.get_secret_value()
 
     def redis_address(self) -> str:
         """``REDIS_URL``, else the embedded server's, whose password stands in ``SIXBOT_HOME/redis.url``.
@@ -138,8 +311,19 @@ def load_config(**overrides: object) -> Config:
         return Config(**overrides, **extra)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = [
-            f"{'.'.join(str(part) for part in item['loc']).upper() or 'configuration'}: "
-            f"{item['msg'].removeprefix('Value error, ')}"
+            f"{_variable(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors(include_url=False, include_input=False)
         ]
         raise ConfigError("; ".join(problems)) from None
+    except SettingsError:
+        raise ConfigError(
+            "ACCOUNTS: cannot be read: write ACCOUNTS__NAME__VENUE and so on, one variable each"
+        ) from None
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    """The variable that a validation error is about."""
+    parts = [str(part).upper() for part in place]
+    if len(parts) > 1 and parts[0] == "ACCOUNTS":
+        return "__".join([prefix_of(parts[1]), *parts[2:]])
+    return ".".join(parts) or "configuration"

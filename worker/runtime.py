@@ -25,7 +25,7 @@ from shared.clock import Clock, rfc3339
 from shared.errors import SixbotError, StoreError
 from shared.store import Store
 
-HEARTBEAT_SECONDS = {"trading": 2, "emergency": 1, "heartbeat": 5, "exchange": 5}
+HEARTBEAT_SECONDS = {"trading": 2, "emergency": 1, "heartbeat": 5, "exchange": 5, "jobs": 5}
 """A worker's heartbeat interval; its key lives three times as long."""
 
 
@@ -170,7 +170,9 @@ class AccountLock:
         self._fd: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock or raise AccountLocked naming the holder."""
+        """Take the lock, or keep it where it is ours already. Raises AccountLocked naming the holder."""
+        if self._fd is not None:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

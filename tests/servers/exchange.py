@@ -91,8 +91,8 @@ class WitnessedExchange(Exchange):
 class ExchangeServer:
     """``url``, and the engine whose book is the oracle."""
 
-    def __init__(self, directory: Path, *, latency_ms: int = 5) -> None:
-        self.url = f"http://127.0.0.1:{free_port()}"
+    def __init__(self, directory: Path, *, latency_ms: int = 5, url: str | None = None) -> None:
+        self.url = url or f"http://127.0.0.1:{free_port()}"
         self.market = SeededMarket(6, TICKERS)
         self._ledger = Ledger(directory / "exchange.db")
         options = EngineOptions(latency=timedelta(milliseconds=latency_ms))
@@ -109,6 +109,10 @@ class ExchangeServer:
     def start(self) -> None:
         self._thread.start()
         assert self._ready.wait(30)
+
+    @property
+    def runs(self) -> bool:
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         self._stop.set()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 
+from shared.accounts import AccountVariables
 from shared.bots import BotSettings
 from shared.config import Config
 from shared.documents import RiskSettings, TradingSettings
@@ -39,9 +40,22 @@ def table_rows(page: str, width: int, section: str = "") -> list[tuple[str, ...]
     return rows
 
 
-def default_of(name: str) -> str:
-    """A setting's default as one writes it in an environment file."""
-    value = Config.model_fields[name].default
+def variables() -> dict[str, str]:
+    """Every variable with its default, in the order of the code; those of an account with NAME for its name."""
+    found = {}
+    for name, field in Config.model_fields.items():
+        if name == "nested_accounts":
+            own = AccountVariables.model_fields
+            found |= {
+                f"ACCOUNTS__NAME__{n.upper()}": written("" if f.is_required() else f.default) for n, f in own.items()
+            }
+        else:
+            found[name.upper()] = written(field.default)
+    return found
+
+
+def written(value: object) -> str:
+    """A default as one writes it in an environment file."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -50,11 +64,11 @@ def default_of(name: str) -> str:
 
 
 def example_entries() -> dict[str, tuple[str, str]]:
-    """Variable: (its value, the comment line above it), from ``.env.example``."""
+    """Variable: (its value, the comment line above it), from ``.env.example``; an account's stand commented out."""
     lines = (ROOT / ".env.example").read_text().splitlines()
     found = {}
     for above, line in zip(["", *lines], lines, strict=False):
-        name, equals, value = line.partition("=")
+        name, equals, value = re.sub("^# (?=ACCOUNTS__)", "", line).partition("=")
         if equals and re.fullmatch(r"[A-Z0-9_]+", name):
             assert name not in found, f"{name} stands twice in .env.example"
             found[name] = (value, above)
@@ -63,8 +77,7 @@ def example_entries() -> dict[str, tuple[str, str]]:
 
 def test_env_example_when_compared_with_the_code_names_every_variable_with_its_default() -> None:
     """A variable that nobody can find does not exist; a wrong default is worse."""
-    expected = {name.upper(): default_of(name) for name in Config.model_fields}
-    assert {name: value for name, (value, _) in example_entries().items()} == expected
+    assert {name: value for name, (value, _) in example_entries().items()} == variables()
 
 
 def test_env_example_when_copied_as_it_stands_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,10 +88,7 @@ def test_env_example_when_copied_as_it_stands_changes_nothing(monkeypatch: pytes
 
 def test_settings_page_when_compared_with_the_code_has_every_variable_with_its_default() -> None:
     rows = [(name, default) for name, _, default, _ in table_rows("settings.md", 4)]
-    expected = [
-        (f"`{name.upper()}`", f"`{default_of(name)}`" if default_of(name) else EMPTY) for name in Config.model_fields
-    ]
-    assert rows == expected
+    assert rows == [(f"`{name}`", f"`{default}`" if default else EMPTY) for name, default in variables().items()]
 
 
 def test_settings_page_when_compared_with_env_example_says_the_same_of_each() -> None:

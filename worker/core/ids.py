@@ -9,6 +9,9 @@ import re
 
 from worker.core.types import Effect
 
+FLATTEN_PREFIX = "f-"
+"""How the ids begin under which the emergency worker closes positions: ``f-{stop}-{symbol}-{n}``."""
+
 _PATTERN = re.compile(r"^sb([ex])(\d{1,10})r([a-z0-9]{10,18})$")
 _LETTER = {Effect.ENTRY: "e", Effect.EXIT: "x"}
 _EFFECT = {letter: effect for effect, letter in _LETTER.items()}
@@ -20,6 +23,12 @@ def mint(effect: Effect, bot_id: int, entropy: str) -> str:
     if not _PATTERN.match(minted):
         raise ValueError(f"not a legal client order id: {minted!r}")
     return minted
+
+
+def external_name(account: str, venue_order_id: str) -> str:
+    """The name of an order that is not ours: the venue's id, which two venues may both give, so that only account
+    ``default`` has it bare."""
+    return venue_order_id if account == "default" else f"{account}:{venue_order_id}"
 
 
 def is_ours(client_order_id: str | None) -> bool:

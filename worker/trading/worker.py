@@ -24,14 +24,16 @@ from shared.errors import (
 from shared.store import Store
 from worker.core.types import OrderUpdate
 from worker.failpoints import failpoint
-from worker.runtime import Heartbeat, StopSignals
+from worker.runtime import StopSignals
 from worker.trading.book import RedisBook
 from worker.trading.cycle import Cycle, CycleReport, day_pnl
+from worker.trading.dead_man import DeadManSwitch
 from worker.trading.desk import OrderDesk
 from worker.trading.fence import Fence
 from worker.trading.gate import RedisGate
 from worker.trading.lease import Lease
 from worker.trading.ports import Notes, Switches
+from worker.trading.pulse import AccountPulse
 from worker.trading.reconcile import Reconciler, Snapshot, unresolved_ids
 from worker.trading.status import TraderStatus
 from worker.trading.switches import SwitchReader
@@ -47,7 +49,7 @@ UNARMED = "not armed: the emergency worker is silent or a stop is latched (stop_
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the composition root puts together for one account's trader."""
+    """What the composition root puts together for one account's trader. ``cycle`` is account ``default``'s only."""
 
     account: str
     store: Store
@@ -56,17 +58,18 @@ class Parts:
     book: RedisBook
     desk: OrderDesk
     reconciler: Reconciler
-    cycle: Cycle
+    cycle: Cycle | None
     fence: Fence
     lease: Lease
     switches: SwitchReader
     status: TraderStatus
-    heartbeat: Heartbeat
+    heartbeat: AccountPulse
     clock: Clock
     calendar: TradingCalendar
     notes: Notes
     publishes_predictions: bool
     cycle_seconds: float
+    dead_man: DeadManSwitch | None
     logger: structlog.stdlib.BoundLogger
 
 
@@ -100,12 +103,15 @@ class Trader:
 
     def run(self) -> None:
         stream = self._p.venue.stream_updates(self.update)
+        if self._p.dead_man is not None:
+            self._p.dead_man.start()
         try:
             while not self._signals.stopping.is_set():
                 self._guarded(self._session, stream)
         finally:
             stream.close()
-            self._p.heartbeat.farewell()
+            if self._p.dead_man is not None:
+                self._p.dead_man.close()
             try:
                 self._p.lease.release()
             except StoreError:
@@ -147,6 +153,8 @@ class Trader:
         self._generation = stream.generation
         self._p.reconciler.start_over()
         self._reconcile()
+        if self._p.reconciler.unjudged:
+            self._reconcile()
         self._judge_recovery()
         failpoint("recover.done")
         self._p.logger.info("recovered", open_orders=len(self._snapshot.orders) if self._snapshot else 0)
@@ -185,8 +193,8 @@ class Trader:
             self._next_cycle = 0.0
         self._ready = ready
         self._watch_arming(switches.on and not ready, now)
-        if ready and now >= self._next_cycle:
-            self._run_cycle(switches)
+        if ready and self._p.cycle is not None and now >= self._next_cycle:
+            self._run_cycle(self._p.cycle, switches)
             switches = self._p.switches.read()
         self._p.status.next_run = self._next_cycle_at if switches.on else None
         self._p.status.fault("document", switches.error)
@@ -209,6 +217,8 @@ class Trader:
             self._p.lease.renew()
             self._next_renewal = now + LEASE_RENEW_SECONDS
         self._p.fence.acknowledge()
+        if self._p.dead_man is not None:
+            self._p.dead_man.progress()
 
     def _wait(self, seconds: float) -> None:
         """Until something arrives or the time is over; takes in what arrived."""
@@ -265,7 +275,8 @@ class Trader:
     def _reconcile(self) -> None:
         p = self._p
         self._snapshot = snapshot = p.reconciler.run()
-        self._next_reconcile = p.clock.monotonic() + RECONCILE_SECONDS
+        soon = RETRY_SECONDS if p.reconciler.unsettled and not snapshot.drift else RECONCILE_SECONDS
+        self._next_reconcile = p.clock.monotonic() + soon
         p.fence.unresolved(unresolved_ids(snapshot.orders))
         p.status.positions(snapshot.positions)
         p.status.fault("drift", f"REDUCING: {snapshot.drift}" if snapshot.drift else None)
@@ -305,7 +316,7 @@ class Trader:
             extra["halt"] = {"reason": reason, "detail": why, "at": rfc3339(self._p.clock.now())}
             self._p.heartbeat.beat(force=True)
 
-    def _run_cycle(self, switches: Switches) -> None:
+    def _run_cycle(self, cycle: Cycle, switches: Switches) -> None:
         """One cycle. A fault in it pauses trading until the next one, which starts clean."""
         p = self._p
         self._schedule(p.cycle_seconds)
@@ -314,7 +325,7 @@ class Trader:
             self._reconcile()
             if self._snapshot is None:
                 raise VenueUnavailable("nothing is known of the account")
-            report = p.cycle.run(switches, self._epoch, self._snapshot)
+            report = cycle.run(switches, self._epoch, self._snapshot)
         except (StoreUnreachable, LeaseLost):
             raise
         except Exception as error:
