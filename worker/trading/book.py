@@ -17,10 +17,11 @@ from shared.logs import event_fields
 from shared.store import MAX_RECORD_BYTES, Store, translated_errors
 from worker.core.foreign import Holdings
 from worker.core.ledger import Bundle, Change, update_log, update_stats
-from worker.core.orders import MICRO, Order, micros
+from worker.core.orders import GIVEN_UP, MICRO, Order, micros
 from worker.core.positions import Position
 from worker.core.risk import DayCounters
 from worker.core.stats import Stats, read_stats
+from worker.core.types import OrderState
 from worker.failpoints import failpoint
 from worker.trading.gate import COUNTERS_TTL_SECONDS
 from worker.trading.ports import DayFigures
@@ -82,6 +83,17 @@ class RedisBook:
                 if len(chunk) < _CHUNK or len(found) == len(venue_order_ids):
                     break
         return found
+
+    def given_up(self) -> frozenset[str]:
+        keys, client = self._store.keys, self._store.client
+        with translated_errors():
+            newest = cast("list[bytes]", client.zrevrange(keys.orders_history, 0, _CHUNK - 1))
+            with client.pipeline(transaction=False) as pipe:
+                for member in newest:
+                    pipe.hmget(keys.order(member.decode()), "ticker", "note", "state")
+                rows = cast("list[list[bytes | None]]", pipe.execute())
+        lost = [OrderState.NOT_SENT.value.encode(), GIVEN_UP.encode()]
+        return frozenset(t.decode() for t, note, state in rows if t is not None and [state, note] == lost)
 
     def exposure(self) -> dict[str, Decimal]:
         key = self._store.keys.external(self._account)
