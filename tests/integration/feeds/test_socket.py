@@ -90,7 +90,7 @@ def test_receive_when_the_server_says_good_bye_tells_its_words_after_the_last_me
         (b"\xff\xff\xff\xff", "broken frame"),
         (frame(1, b"x" * 10)[:1] + b"\xff" + struct.pack("!Q", 2**63), "broken frame"),
         (b"\x81\x7f" + struct.pack("!Q", LARGEST_MESSAGE + 1), "broken frame"),
-        (b"HTTP/1.1 200 OK\r\n\r\n<html>", "broken frame"),
+        (b"HTTP/1.1 200 OK\r\n\r\n<html>", "closed without a word"),
         (b"", "closed without a word"),
     ],
 )
