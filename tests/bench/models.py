@@ -23,8 +23,8 @@ SIGNALS = {-6: "aborts (SIGABRT)", -8: "dies of SIGFPE", -11: "crashes (SIGSEGV)
 LIMIT_SECONDS = 20
 INTRODUCTION = (
     "Each file is one mutation of `valid_control.txt`. LightGBM's column is recorded (4.6.0 and 4.7.0, alike); "
-    "sixbot's is `sixbot model check`, each in a process of its own, {limit} s at most. The slowest took {slowest:.1f} s "
-    "from the start of Python to its end."
+    "sixbot's is `sixbot model check`, each in a process of its own, {limit} s at most. The slowest took {slowest:.1f} "
+    "s from the start of Python to its end."
 )
 
 
