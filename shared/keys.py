@@ -63,7 +63,7 @@ KEYS: tuple[Key, ...] = (
     Key("installation", "string", "jobs, web", "jobs, web", "random id of this installation, the owner of its RQ jobs"),
     Key("jobs:leader", "string", "jobs", "jobs", "random id of the jobs worker that forwards and listens", 6),
     Key("reporter:{target}", "document", "jobs", "jobs, frontends", "how far a reporter is told, what is on its way"),
-    Key("telegram:offset", "integer", "jobs", "jobs", "the next Telegram update to look at"),
+    Key("telegram:offset", "integer", "jobs", "jobs", "the next Telegram update to look at", 432000),
     Key("grok:tokens:{day}", "hash", "jobs", "frontends", "what the grok predictor used on a UTC day", 604800),
     Key("web:user:{name}", "hash", "CLI, web", "web", "password hash and role"),
     Key("web:token:{hash}", "hash", "CLI", "web", "an API token, stored hashed, and its scopes"),

@@ -148,7 +148,7 @@ def build_trader(
             holder[0].alive()
 
     switches = SwitchReader(store, clock)
-    desk = OrderDesk(venue, gate, book, clock, notes, fence.in_flight, config.unknown_resolve_seconds)
+    desk = OrderDesk(venue, gate, book, clock, notes, fence.in_flight, config.unknown_resolve_seconds, account.name)
     cycle = None
     if account.is_default:
         options = CycleOptions(config.active_tickers, OrderType(config.order_type), config.limit_offset_pct)
@@ -354,7 +354,7 @@ def run_heartbeat(config: Config, _account: str | None) -> ExitCode:
     logger = configure_logging("heartbeat", config.log_level, config.log_format, config.log_dir)
     signals = StopSignals()
     signals.install()
-    checker = Checker(probes_of(config), clock, CHECK_INTERVAL_SECONDS)
+    checker = Checker(probes_of(config, clock), clock, CHECK_INTERVAL_SECONDS)
     heartbeat = Heartbeat("heartbeat", store, clock)
     HeartbeatWorker(store, checker, heartbeat, signals, clock, logger, lambda: last_passed(config)).run()
     return ExitCode.OK

@@ -67,7 +67,7 @@ class Bench:
         proxy: FaultProxy | None = None,
     ) -> None:
         self.stack, self.truth, self.broker, self.proxy = stack, truth, broker, proxy
-        self.rules = RULES
+        self.rules, self.quiet_seconds = RULES, QUIET_SECONDS
         self._act = threading.Event()
         self._end = threading.Event()
         self._hand: Hand = idle
@@ -142,7 +142,7 @@ class Bench:
             self.broker.be_honest()
         if self.proxy is not None:
             self.proxy.heal()
-        end = time.monotonic() + QUIET_SECONDS
+        end = time.monotonic() + self.quiet_seconds
         while True:
             self.revive()
             report = self.stack.json("stop_report") or {}
@@ -175,9 +175,9 @@ class Bench:
 
 
 @contextmanager
-def bench(venue: str, seed: int, proxied: str = "") -> Iterator[Bench]:
+def bench(venue: str, seed: int, proxied: str = "", program: tuple[str, ...] = ()) -> Iterator[Bench]:
     """A fresh installation over ``alpaca`` or ``simulated`` in a folder of its own; ``proxied`` is ``redis``,
-    ``venue`` or empty: what the workers reach through a proxy only."""
+    ``venue`` or empty: what the workers reach through a proxy only. ``program`` starts other workers than ours."""
     with ExitStack() as held:
         root = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="sixbot-faults-")))
         (root / "home").mkdir()
@@ -203,6 +203,7 @@ def bench(venue: str, seed: int, proxied: str = "") -> Iterator[Bench]:
             proxy = held.enter_context(fault_proxy(port, random.Random(seed)))
             environment |= _through(proxy, proxied, environment)
         stack = Stack(root / "home", server, environment, **SPEED)
+        stack.program = program or stack.program
         held.callback(stack.close)
         made = Bench(stack, truth, broker, proxy)
         held.callback(made.close)

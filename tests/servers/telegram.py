@@ -48,9 +48,9 @@ class TelegramServer(ProtocolServer):
         self.ignore_offset = False
         self._next = 100
 
-    def say(self, chat: int, text: str, *, user: int = 7, name: str = "ann") -> int:
+    def say(self, chat: int, text: str, *, user: int = 7, name: str = "ann", number: int | None = None) -> int:
         """A person writes; returns the update's id."""
-        self._next += 1
+        self._next = self._next + 1 if number is None else number
         message = {"message_id": self._next, "chat": {"id": chat}, "from": {"id": user, "username": name}, "text": text}
         self.updates.append({"update_id": self._next, "message": message})
         return self._next

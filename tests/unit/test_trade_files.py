@@ -80,7 +80,7 @@ def test_read_trades_when_from_binances_archive_needs_no_header(tmp_path: Path) 
         ("a.json", b"[[1,2,3", "cannot be read"),
         ("a.json.gz", b"not gzip", "cannot be read"),
         ("a.feather", b"not feather", "cannot be read"),
-        ("a.txt.gz", gzip.compress(b"1700000000000000000 {}\n")[:-6], "cannot be read"),
+        ("a.txt.gz", gzip.compress(b"1700000000000000000 {}\n", mtime=0)[:-6], "cannot be read"),
     ],
 )
 def test_read_trades_when_the_file_is_broken_says_where(tmp_path: Path, name: str, content: bytes, told: str) -> None:
@@ -90,9 +90,11 @@ def test_read_trades_when_the_file_is_broken_says_where(tmp_path: Path, name: st
         list(read_trades(path))
 
 
-def test_read_trades_when_quotes_or_nothing_is_a_config_error(data: Path, tmp_path: Path) -> None:
+def test_read_trades_when_it_holds_quotes_days_or_nothing_is_a_config_error(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="quotes, not trades"):
         list(read_trades(data / "trades/nautilus_truefx_usdjpy-ticks.csv"))
+    with pytest.raises(ConfigError, match="too coarse"):
+        list(read_trades(data / "bars/backtestingpy_GOOG_daily.csv"))
     with pytest.raises(ConfigError, match="no such file"):
         list(read_trades(tmp_path / "none.csv"))
 

@@ -52,7 +52,7 @@ def upload() -> Response:
 
 
 def _validate(model_id: int) -> str | None:
-    """Ask for the judgement; without a queue the model stays `uploaded`, and `sixbot model validate ID --now` does it."""
+    """Ask for the judgement; without a queue the model stays `uploaded`, and `sixbot model validate ID` does it."""
     try:
         connection = queue_connection(context().config, context().store)
         try:

@@ -34,6 +34,7 @@ _PAIR = re.compile(rf"[A-Z0-9]{{2,12}}(?:{_QUOTES})$")
 _TIMES, _PRICES = ("timestamp", "time", "date", "transact_time"), ("price",)
 _SIZES, _IDS = ("amount", "quantity", "qty", "size"), ("id", "trade_id", "agg_trade_id", "a")
 _UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, RecursionError)
+COARSEST_BAR = 300
 _MAX_BYTES = 512 * 1024 * 1024
 
 
@@ -120,6 +121,10 @@ def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
 
 def _bars(path: Path) -> Iterator[Trade]:
     series = load_bars(path)
+    if series.step_seconds > COARSEST_BAR:
+        raise ConfigError(
+            f"{path}: bars of {series.step_seconds:g} s are too coarse for seconds; use those of a minute"
+        )
     return bar_trades(series.bars, series.ticker, series.step_seconds)
 
 

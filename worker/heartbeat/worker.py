@@ -64,7 +64,7 @@ class HeartbeatWorker:
         workers = self._workers()
         components = {name: self._checker.health(name) for name in dict.fromkeys((*COMPONENTS, *self._checker.names))}
         signature = (
-            {w["name"]: (w["state"], w["pid"]) for w in workers},
+            {w["name"]: (w["state"], w["pid"], w.get("accounts")) for w in workers},
             {name: health.state for name, health in components.items()},
             drill := self._last_drill(),
         )

@@ -77,7 +77,7 @@ class Recovery:
         ours = name is not None and (effect is Effect.ENTRY or held is not None)
         created = told.created_at or now
         return Order(
-            client_order_id=name or told.venue_order_id,
+            client_order_id=name or ids.external_name(self._account, told.venue_order_id),
             account=self._account,
             bot_id="1" if ours else EXTERNAL,
             ticker=told.ticker,
@@ -95,7 +95,7 @@ class Recovery:
             epoch=0,
             trading_day=self._calendar.day_of(created).name,
             reserved=0,
-            position_id=held or name or told.venue_order_id,
+            position_id=held or name or ids.external_name(self._account, told.venue_order_id),
             venue_order_id=told.venue_order_id,
         )
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
+import ssl
+import subprocess
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -12,7 +16,7 @@ import pytest
 from tests.contract.cases_feeds import Notes, now_ms
 from tests.market import FUTURES, SPOT, frames, recorded
 from tests.servers.binance import BinanceServer, binance_server, trade_frame
-from tests.support import eventually
+from tests.support import eventually, free_port
 from worker.core.candles import CandleBuilder
 from worker.core.trades import Trade
 from worker.feeds.base import FeedState, FeedStats
@@ -126,6 +130,48 @@ def test_feed_when_real_frames_are_sent_twice_gives_the_trades_of_the_file(
     feed.close()
 
 
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """Of localhost, signed by itself: the certificate and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is absent: no certificate can be made")
+    found = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+            *("-out", str(found[0]), "-keyout", str(found[1]), "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return found
+
+
+def test_feed_when_the_server_speaks_tls_believes_only_a_certificate_it_knows(
+    data: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with binance_server(context) as server:
+        feed = BinanceFeed(["BTCUSDT"], server.url)
+        feed.start(Notes())
+        eventually(lambda: "certificate" in str(feed.stats.last_error), what="the unknown certificate is refused")
+        feed.close()
+        assert (server.requests, feed.stats.connections) == ([], 0)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+        feed = BinanceFeed(["BTCUSDT"], server.url)
+        notes = connected(server, feed)
+        found = [frame for _, frame in frames(data / FUTURES)][:3000]
+        server.send(*found)
+        eventually(lambda: len(notes.trades) == 3000, what="all came through TLS")
+        server.drop(1001)
+        eventually(lambda: feed.stats.connections == 2 and feed.state is FeedState.LIVE, what="it is back")
+        feed.close()
+        assert feed.state is FeedState.CLOSED
+
+
 def test_candles_when_the_same_frames_come_live_or_from_the_file_are_the_same(data: Path) -> None:
     """The decoder is the one thing between wire and candle, in both."""
     decoder, builder = BinanceDecoder(FeedStats(), {"BTCUSDT": "X"}), CandleBuilder("X")
@@ -154,3 +200,25 @@ def test_address_when_the_base_has_a_path_of_its_own_is_kept() -> None:
     assert stream_address("ws://h:1/stream", ["a@trade", "b@trade"]) == "ws://h:1/stream?streams=a@trade/b@trade"
     assert stream_address("ws://h:1/ws", ["a@trade"]) == "ws://h:1/ws"
     assert stream_address("ws://h:1/stream?streams=x", ["a@trade"]) == "ws://h:1/stream?streams=x"
+
+
+def test_feed_when_the_server_never_shakes_hands_can_be_closed_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        feed, notes = BinanceFeed(["BTCUSDT"], f"ws://127.0.0.1:{silent.getsockname()[1]}"), Notes()
+        feed.start(notes)
+        client, _ = silent.accept()
+        feed.close()
+        client.close()
+    assert (feed.state, notes.events) == (FeedState.CLOSED, [])
+
+
+def test_feed_when_nobody_listens_says_so_and_tries_again() -> None:
+    feed = BinanceFeed(["BTCUSDT"], f"ws://127.0.0.1:{free_port()}")
+    feed.start(Notes())
+    eventually(lambda: "refused" in str(feed.stats.last_error), what="the refusal stands in the stats")
+    assert (feed.state, feed.stats.connections) == (FeedState.CONNECTING, 0)
+    feed.close()
+    bad = BinanceFeed(["BTCUSDT"], "http://127.0.0.1:1")
+    bad.start(Notes())
+    eventually(lambda: bad.stats.last_error, what="an address that is none")
+    bad.close()
