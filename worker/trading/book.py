@@ -9,14 +9,12 @@ from typing import Any, cast
 
 import redis
 
-from shared.accounts import DEFAULT_ACCOUNT
 from shared.clock import TradingCalendar
 from shared.documents import dump_json, parse_json
 from shared.errors import DocumentError, StoreRefused
 from shared.keys import STREAM_LIMITS, TERMINAL_ORDERS_KEPT
 from shared.logs import event_fields
 from shared.store import MAX_RECORD_BYTES, Store, translated_errors
-from worker.core import ids
 from worker.core.ledger import Bundle, Change, update_log, update_stats
 from worker.core.orders import MICRO, Order, micros
 from worker.core.positions import Position
@@ -59,20 +57,12 @@ class RedisBook:
 
     def order(self, client_order_id: str) -> Order | None:
         with translated_errors():
-            return self._read_order(cast("Any", self._store.client.hgetall(self._order_key(client_order_id))))
+            return self._own(cast("Any", self._store.client.hgetall(self._store.keys.order(client_order_id))))
 
-    def _member(self, client_order_id: str) -> str:
-        """The name of an order among those of all accounts. One that is not ours has the venue's id, which two venues
-        may both give, so that only account ``default`` has it bare."""
-        if self._account == DEFAULT_ACCOUNT or ids.is_ours(client_order_id):
-            return client_order_id
-        return f"{self._account}:{client_order_id}"
-
-    def _order_key(self, client_order_id: str) -> str:
-        return self._store.keys.order(self._member(client_order_id))
-
-    def _fills_key(self, client_order_id: str) -> str:
-        return self._store.keys.fills(self._member(client_order_id))
+    def _own(self, found: Mapping[bytes, bytes]) -> Order | None:
+        """None for another account's order too: venues give ids without regard to each other."""
+        order = self._read_order(found)
+        return order if order is not None and order.account == self._account else None
 
     def names_of(self, venue_order_ids: Collection[str]) -> dict[str, str]:
         keys, client, found = self._store.keys, self._store.client, dict[str, str]()
@@ -81,12 +71,13 @@ class RedisBook:
                 chunk = cast("list[bytes]", client.zrevrange(keys.orders_history, start, start + _CHUNK - 1))
                 with client.pipeline(transaction=False) as pipe:
                     for member in chunk:
-                        pipe.hmget(keys.order(member.decode()), "account", "venue_order_id", "client_order_id")
-                    for account, venue_id, name in cast("list[list[bytes | None]]", pipe.execute()):
-                        if account != self._account.encode() or venue_id is None or name is None:
+                        pipe.hmget(keys.order(member.decode()), "account", "venue_order_id")
+                    rows = cast("list[list[bytes | None]]", pipe.execute())
+                    for member, (account, venue_id) in zip(chunk, rows, strict=True):
+                        if account != self._account.encode() or venue_id is None:
                             continue
                         if venue_id.decode() in venue_order_ids:
-                            found[venue_id.decode()] = name.decode()
+                            found[venue_id.decode()] = member.decode()
                 if len(chunk) < _CHUNK or len(found) == len(venue_order_ids):
                     break
         return found
@@ -124,11 +115,11 @@ class RedisBook:
 
     def change(self, client_order_id: str, step: Callable[[Bundle], Bundle]) -> Change | None:
         keys = self._store.keys
-        order_key, fills_key = self._order_key(client_order_id), self._fills_key(client_order_id)
+        order_key, fills_key = keys.order(client_order_id), keys.fills(client_order_id)
 
         def apply(pipe: redis.client.Pipeline) -> Change | None:
             found = cast("dict[bytes, bytes]", pipe.hgetall(order_key))
-            order = self._read_order(found)
+            order = self._own(found)
             if order is None:
                 pipe.multi()
                 return None
@@ -165,10 +156,10 @@ class RedisBook:
         keys, order = self._store.keys, change.after.order
         today = self._calendar.day_of(order.updated_at).name
         fields = order_fields(order) | {"version": str(order.version + 1)}
-        pipe.hset(self._order_key(order.client_order_id), mapping=cast("Any", fields))
+        pipe.hset(keys.order(order.client_order_id), mapping=cast("Any", fields))
         for name, execution in change.after.executions.items():
             if name not in change.before.executions:
-                pipe.hset(self._fills_key(order.client_order_id), name, execution_text(execution))
+                pipe.hset(keys.fills(order.client_order_id), name, execution_text(execution))
         self._write_index(pipe, change)
         self._write_position(pipe, change)
         self._write_counters(pipe, change)
@@ -180,10 +171,10 @@ class RedisBook:
     def _write_index(self, pipe: redis.client.Pipeline, change: Change) -> None:
         keys, order = self._store.keys, change.after.order
         if order.is_final:
-            pipe.srem(keys.orders_open, self._member(order.client_order_id))
-            pipe.zadd(keys.orders_history, {self._member(order.client_order_id): order.created_at.timestamp()})
+            pipe.srem(keys.orders_open, order.client_order_id)
+            pipe.zadd(keys.orders_history, {order.client_order_id: order.created_at.timestamp()})
         else:
-            pipe.sadd(keys.orders_open, self._member(order.client_order_id))
+            pipe.sadd(keys.orders_open, order.client_order_id)
 
     def _write_position(self, pipe: redis.client.Pipeline, change: Change) -> None:
         keys, position = self._store.keys, change.after.position
@@ -252,12 +243,12 @@ class RedisBook:
     def adopt(self, order: Order) -> None:
         keys = self._store.keys
         with translated_errors(), self._store.client.pipeline(transaction=True) as pipe:
-            pipe.hset(self._order_key(order.client_order_id), mapping=cast("Any", order_fields(order)))
+            pipe.hset(keys.order(order.client_order_id), mapping=cast("Any", order_fields(order)))
             if order.is_final:
-                pipe.srem(keys.orders_open, self._member(order.client_order_id))
-                pipe.zadd(keys.orders_history, {self._member(order.client_order_id): order.created_at.timestamp()})
+                pipe.srem(keys.orders_open, order.client_order_id)
+                pipe.zadd(keys.orders_history, {order.client_order_id: order.created_at.timestamp()})
             else:
-                pipe.sadd(keys.orders_open, self._member(order.client_order_id))
+                pipe.sadd(keys.orders_open, order.client_order_id)
             if not order.is_external:
                 self._count(pipe, order)
             pipe.execute()

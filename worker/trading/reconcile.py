@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from shared.clock import Clock, TradingCalendar
 from shared.errors import IllegalTransition, OrderNotFound, VenueUnavailable
+from worker.core import ids
 from worker.core.orders import Order
 from worker.core.types import AccountState, Execution, OrderState, VenueOrder, VenuePosition
 from worker.failpoints import failpoint
@@ -109,8 +110,8 @@ class Reconciler:
         known = {o.client_order_id: o for o in self._book.open_orders()}
         listed: set[str] = set()
         for told in working:
-            name = told.client_order_id if told.client_order_id in known else told.venue_order_id
-            listed.add(name or "")
+            foreign = ids.external_name(self._account, told.venue_order_id)
+            listed.add(told.client_order_id if told.client_order_id in known else foreign)
             if self._desk.take(told, _of(fills, told.venue_order_id)) is None:
                 self._recovery.adopt(told, _of(fills, told.venue_order_id))
         problems: dict[str, str] = {}

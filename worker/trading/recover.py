@@ -59,6 +59,7 @@ class Recovery:
         self._notes(
             "order_adopted", client_order_id=order.client_order_id, ticker=order.ticker, ours=not order.is_external
         )
+        self._desk.learn({told.venue_order_id: order.client_order_id})
         if ids.is_ours(told.client_order_id):
             self._desk.take(told, fills)
 
@@ -70,7 +71,7 @@ class Recovery:
         ours = name is not None and (effect is Effect.ENTRY or held is not None)
         created = told.created_at or now
         return Order(
-            client_order_id=name or told.venue_order_id,
+            client_order_id=name or ids.external_name(self._account, told.venue_order_id),
             account=self._account,
             bot_id="1" if ours else EXTERNAL,
             ticker=told.ticker,
@@ -88,7 +89,7 @@ class Recovery:
             epoch=0,
             trading_day=self._calendar.day_of(created).name,
             reserved=0,
-            position_id=held or name or told.venue_order_id,
+            position_id=held or name or ids.external_name(self._account, told.venue_order_id),
             venue_order_id=told.venue_order_id,
         )
 
