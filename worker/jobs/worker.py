@@ -6,7 +6,6 @@ in a thread, and runs its scheduler as one more process; jobs, their records, re
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +23,7 @@ from rq.suspension import is_suspended
 from shared.errors import SixbotError, StoreError
 from shared.jobs import QUEUE
 from worker.jobs.allowed import AllowedJob
-from worker.runtime import Heartbeat, StopSignals
+from worker.runtime import Heartbeat, StopSignals, end_with_parent
 
 TURN_SECONDS = 1
 RETRY_SECONDS = 1.0
@@ -54,8 +53,9 @@ class Horses(Worker):
             log_job_description=False,
         )
         self.log_result_lifespan = False
-        # One name for all: of several workers only the leader schedules, and it waits for no lock of a dead one.
-        self.scheduler = RQScheduler([queue], connection=connection, serializer=JSONSerializer, name=QUEUE)
+        # Not ``self.scheduler``, which RQ starts as a process. One name for all: of several workers only the leader
+        # schedules, and it waits for no lock of a dead one.
+        self._due = RQScheduler([queue], connection=connection, serializer=JSONSerializer, name=QUEUE)
 
     @property
     def dequeue_timeout(self) -> int:
@@ -77,7 +77,7 @@ class Horses(Worker):
 
     def setup_work_horse_signals(self) -> None:
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        end_with_parent()
 
     def turn(self) -> bool:
         """Move what is due to the queue, tidy up, run one job or wait a second for one; whether one ran.
@@ -107,7 +107,7 @@ class Horses(Worker):
         return found is not None
 
     def _tidy(self) -> None:
-        scheduler: Any = self.scheduler
+        scheduler: Any = self._due
         if self._leads() and scheduler.acquire_locks():
             scheduler.enqueue_scheduled_jobs()
         if self.should_run_maintenance_tasks:
