@@ -34,6 +34,7 @@ from worker.trading.desk import OrderDesk
 from worker.trading.fence import Fence
 from worker.trading.gate import RedisGate
 from worker.trading.lease import Lease
+from worker.trading.mend import Mender
 from worker.trading.ports import Notes
 from worker.trading.process import TradingProcess, Unit
 from worker.trading.pulse import AccountPulse, ProcessPulse
@@ -177,6 +178,7 @@ def build_trader(
         book=book,
         desk=desk,
         reconciler=Reconciler(account.name, venue, desk, book, clock, calendar, notes, progress),
+        mender=Mender(store, clock, calendar),
         cycle=cycle,
         fence=fence,
         lease=Lease(store, account.name, lock.identity, entropy()),
