@@ -12,6 +12,7 @@ from shared.documents import json_number
 from shared.status import merge_status
 from shared.store import Store
 from worker.core.types import Prediction, VenuePosition
+from worker.core.wire import dump_position
 from worker.failpoints import failpoint
 from worker.trading.cycle import CycleReport
 from worker.trading.ports import Book
@@ -80,17 +81,7 @@ class TraderStatus:
 
     def positions(self, positions: tuple[VenuePosition, ...]) -> None:
         """``portfolio_positions``: everything held at the venue. Raises StoreError."""
-        rows = [
-            {
-                "ticker": p.ticker,
-                "qty": str(p.qty),
-                "avg_entry_price": str(p.avg_entry_price),
-                "market_value": str(p.market_value),
-                "unrealized_pl": str(p.unrealized_pl),
-                "side": p.side,
-            }
-            for p in sorted(positions, key=lambda p: p.ticker)
-        ]
+        rows = [dump_position(p) for p in sorted(positions, key=lambda p: p.ticker)]
         now = self._clock.monotonic()
         if rows != self._positions or now >= self._next_positions:
             failpoint("log.positions")
