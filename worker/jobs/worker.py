@@ -28,8 +28,8 @@ from worker.runtime import Heartbeat, StopSignals, end_with_parent
 TURN_SECONDS = 1
 RETRY_SECONDS = 1.0
 MONITOR_SECONDS = 2
-MAINTENANCE_SECONDS = 5
-LOST_SECONDS = 10
+MAINTENANCE_SECONDS = 3
+LOST_SECONDS = 7
 """A job whose worker gave no sign of life for so long counts as abandoned; RQ's own figure is a minute more."""
 
 Chore = Callable[[], None]
