@@ -90,6 +90,9 @@ class Bot:
             return "Redis does not answer; whether anything was changed is not known"
         except SixbotError as error:
             return f"not done: {clean(str(error))}"
+        except Exception:  # the last net: one command must not be in the way of the next, which may be a stop
+            self._logger.exception("command_failed", command=word)
+            return "not done: an error of sixbot's own, see the log of jobs; stop by another way if that was a stop"
 
     # -- looking --------------------------------------------------------------------------------------------------
 
