@@ -70,7 +70,8 @@ class Order:
     """One order of ours, or a foreign one (``bot_id`` EXTERNAL, named by the venue's id).
 
     ``filled_qty`` and ``filled_notional`` are the best known totals and only grow. ``reserved`` is what the order
-    takes from the day's cap, in 1e-6 of the quote currency. ``version`` counts writes.
+    takes from the day's cap, in 1e-6 of the quote currency. ``version`` counts writes. ``exit_reason`` is what a
+    position is closed for when this order closes it.
     """
 
     client_order_id: str
@@ -99,6 +100,9 @@ class Order:
     note: str = ""
     history: tuple[tuple[str, str], ...] = ()
     version: int = 0
+    exit_reason: str = ""
+    confidence: str = ""
+    post_only: bool = False
 
     @property
     def notional(self) -> Decimal:
@@ -133,6 +137,7 @@ class Order:
             time_in_force=self.time_in_force,
             limit_price=self.limit_price,
             reduce_only=self.effect is Effect.EXIT,
+            post_only=self.post_only,
         )
 
 

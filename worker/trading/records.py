@@ -46,6 +46,9 @@ def order_fields(order: Order) -> dict[str, str]:
         "filled_notional": str(order.filled_notional),
         "fees": str(order.fees),
         "version": str(order.version),
+        "exit_reason": order.exit_reason,
+        "confidence": order.confidence,
+        "post_only": "1" if order.post_only else "",
     }
 
 
@@ -79,6 +82,9 @@ def read_order(found: Hash) -> Order:
         note=text["note"],
         history=tuple((at, state) for at, state in json.loads(text["history"])),
         version=int(text["version"]),
+        exit_reason=text.get("exit_reason", ""),
+        confidence=text.get("confidence", ""),
+        post_only=bool(text.get("post_only")),
     )
 
 
