@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 import redis
@@ -11,6 +12,8 @@ import redis
 from shared.documents import parse_json
 from shared.errors import DocumentError
 from shared.store import MAX_RECORD_BYTES, Store, translated_errors
+
+_REMEMBERED_BYTES = 64 * 1024
 
 
 class Records:
@@ -37,7 +40,7 @@ class Records:
 
     def _parse(self, name: str, raw: bytes) -> None:
         try:
-            self.value[name] = parse_json(raw, MAX_RECORD_BYTES)
+            self.value[name] = _remembered(raw) if len(raw) <= _REMEMBERED_BYTES else _judged(raw)
             self.raw[name] = raw
         except DocumentError as error:
             self.problems[name] = str(error)
@@ -57,6 +60,14 @@ class Records:
         parts = [json.dumps(field).encode() + b": " + (self.raw[name] or b"null") for field, name in names.items()]
         parts.append(b'"problems": ' + json.dumps(self.problems).encode())
         return b"{" + b", ".join(parts) + b"}"
+
+
+def _judged(raw: bytes) -> Any:
+    return parse_json(raw, MAX_RECORD_BYTES)
+
+
+_remembered = lru_cache(maxsize=32)(_judged)
+"""The same bytes are judged once: a page polls every second what changes every few. Nobody changes what it returns."""
 
 
 def stream_rows(store: Store, key: str, count: int) -> list[dict[str, str]]:

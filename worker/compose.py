@@ -37,6 +37,8 @@ from worker.watch import KeyWatcher
 
 ENTROPY_LENGTH = 14
 EMERGENCY_REDIS_SECONDS = 0.5
+SWITCH_SECONDS = 0.0005
+"""The longest that a thread that sends or cancels waits for one that computes; Python's own default is 5 ms."""
 STARTING_CASH = Decimal(100_000)
 EXCHANGE_LATENCY = timedelta(milliseconds=20)
 _LETTERS = string.ascii_lowercase + string.digits
@@ -300,4 +302,5 @@ def run_worker(name: str, config: Config, account: str = "default") -> ExitCode:
     except KeyError:
         raise ConfigError(f"no worker is called {name!r}: choose from {', '.join(sorted(WORKERS))}") from None
     failpoints.arm(os.environ.get(failpoints.VARIABLE))
+    sys.setswitchinterval(SWITCH_SECONDS)
     return worker(config, account)

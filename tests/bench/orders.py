@@ -31,7 +31,9 @@ from worker.venues.simulated.client import SimulatedVenue
 
 COUNT, ORDERS = 2000, 200
 CALENDAR = TradingCalendar(ZoneInfo("America/New_York"))
-FREE = {"daily_notional_cap": 0, "max_position_per_ticker": 10**6, "cooldown_minutes": 0, "max_trades_per_run": 10**6}
+MANY = 10**6
+FREE = {"daily_notional_cap": 0, "cooldown_minutes": 0}
+FREE |= dict.fromkeys(("max_open_positions", "max_position_per_ticker", "max_trades_per_run"), MANY)
 
 
 class Tickets:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tests.bench import stop_cancel, stop_gate
 from tests.bench.figures import machine, milliseconds, percentile
+from worker.compose import SWITCH_SECONDS
 
 REPORT = Path(__file__).parents[2] / "docs" / "measured" / "stop.md"
 
@@ -53,6 +54,17 @@ Every trial ended with fifty of fifty cancelled, no order left, and a report say
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 """
 
+MATRIX = """
+## With something else broken
+
+The same fifty orders and the same witness. A pass is a trial that ended with all fifty cancelled, two empty lists after
+the in-flight window, and a report saying STOPPED. No web and no RQ worker ran in any trial of this page: a stop needs
+neither.
+
+| broken | stop by | passes | first cancel p50 | max | proven empty p50 | max |
+| --- | --- | ---: | ---: | ---: | ---: | ---: |
+"""
+
 NOTES = """
 What the figures contain: a trader that is frozen is given 1 s to acknowledge, then killed, and another 1 s passes for
 what it may have sent; with Redis away nobody can acknowledge, so that 3.25 s must pass; a STOP_FILE is looked for four
@@ -72,12 +84,14 @@ def arguments() -> argparse.Namespace:
     given = parser.parse_args()
     given.cancels = given.cancels or max(1, given.trials // 10)
     given.slow = given.slow or max(1, given.trials // 100)
+    given.matrix = max(1, given.slow // 10)
     return given
 
 
 def main() -> None:
     """Measure everything, then write the report in one go."""
     given = arguments()
+    sys.setswitchinterval(SWITCH_SECONDS)  # the witness is a thread of this process: it must not wait 5 ms for its turn
     rows = stop_cancel.rows()
     columns = (TextColumn("{task.description:48}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
@@ -89,10 +103,14 @@ def main() -> None:
             progress.start_task(task)
             trials = given.slow if row.slow else given.cancels
             samples.append(stop_cancel.measure(row, trials, lambda task=task: progress.advance(task)))
+        matrix = stop_cancel.matrix()
+        matrix_task = progress.add_task("with something else broken", total=given.matrix * len(matrix))
+        broken = [stop_cancel.measure(row, given.matrix, lambda: progress.advance(matrix_task)) for row in matrix]
     command = f"make stop-bench N={given.trials} CANCELS={given.cancels} SLOW={given.slow}"
     text = INTRODUCTION.format(command=command, machine="\n".join(machine()))
     text += GATE + gate_line(gate)
-    text += CANCEL + "".join(cancel_line(r.name, s) for r, s in zip(rows, samples, strict=True)) + NOTES
+    text += CANCEL + "".join(cancel_line(r.name, s) for r, s in zip(rows, samples, strict=True))
+    text += MATRIX + "".join(matrix_line(r, s, given.matrix) for r, s in zip(matrix, broken, strict=True)) + NOTES
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(text)
     sys.stdout.write(f"{given.out}\n")
@@ -114,6 +132,13 @@ def cancel_line(name: str, samples: list[stop_cancel.Sample]) -> str:
     cells = [name, f"{len(samples):,}"]
     for values in ([s.first_cancel for s in samples], [s.proven for s in samples]):
         cells += [milliseconds(v) for v in (percentile(values, 0.5), percentile(values, 0.99), max(values))]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def matrix_line(row: stop_cancel.Row, samples: list[stop_cancel.Sample], trials: int) -> str:
+    cells = [row.broken, row.name, f"{len(samples)} of {trials}"]
+    for values in ([s.first_cancel for s in samples], [s.proven for s in samples]):
+        cells += [milliseconds(percentile(values, 0.5)), milliseconds(max(values))]
     return f"| {' | '.join(cells)} |\n"
 
 

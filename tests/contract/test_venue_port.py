@@ -110,6 +110,20 @@ def test_cancel_all_when_called_empties_the_account(case: VenueCase) -> None:
     eventually(lambda: case.venue.open_orders() == [], what="all cancels to be done")
 
 
+def test_dead_man_switch_when_it_is_not_renewed_empties_the_account(case: VenueCase) -> None:
+    """A venue either has it and does it, or says that it has none; nobody may believe in one that is not there."""
+    if not case.venue.capabilities.dead_man_switch:
+        with pytest.raises(VenueUnavailable):
+            case.venue.cancel_all_after(60)
+        return
+    case.venue.submit(resting(case), go)
+    case.venue.cancel_all_after(60)
+    case.venue.cancel_all_after(0)
+    assert len(case.venue.open_orders()) == 1
+    case.venue.cancel_all_after(0.2)
+    eventually(lambda: case.venue.open_orders() == [], what="the venue to cancel by itself")
+
+
 def test_submit_when_the_client_id_exists_never_makes_a_second_order(case: VenueCase) -> None:
     wanted = resting(case)
     case.venue.submit(wanted, go)

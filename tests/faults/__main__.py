@@ -21,6 +21,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from tests.faults.bench import Trial, bench
+from tests.faults.kills import random_kill
 from tests.faults.points import run_failpoint
 from worker.failpoints import FAILPOINTS
 
@@ -45,7 +46,7 @@ def random_block(venue: str, seed: int, totals: Totals, most: int) -> int:
     rng, done = random.Random(seed), 0
     with bench(venue, seed) as made:
         while done < min(BLOCK, most):
-            trial = made.random_kill(rng)
+            trial = random_kill(made, rng)
             done += 1
             count(totals, trial, f"--replay {venue} {seed} (trial {done})")
             if trial.findings.bad() or made.frozen() > FROZEN_AT_MOST:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import random
-import signal
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
-from shared.clock import rfc3339
+import redis
+
+from shared.clock import SystemClock, rfc3339
+from shared.control import Actor, Control
+from shared.store import Store
 from tests.faults.oracle import Findings, Rules, judge, late_orders
 from tests.faults.venues import TICKERS, FaultyBroker, Truth, exchange_truth
 from tests.servers.exchange import exchange_server
+from tests.servers.proxy import FaultProxy, fault_proxy
 from tests.servers.stack import OFF, Stack, alpaca_environment, simulated_environment
-from tests.support import RedisServer, eventually
+from tests.support import PASSWORD, RedisServer, eventually
 
 SETTINGS = (
     '{"enabled": true, "buy_threshold_pct": 0.05, "sell_threshold_pct": 0.05, '
@@ -33,25 +38,12 @@ RISK = (
 RULES = Rules(most_held=Decimal(6), orders_per_ticker=1000)
 QUIET_SECONDS = 40.0
 IN_FLIGHT_SECONDS = 0.35
-POST, LIST, BY_ID = "POST /v2/orders", "GET /v2/orders", "GET /v2/orders:by_client_order_id"
-LIES: tuple[tuple[str, Any], ...] = (
-    (POST, "slow"),
-    (POST, "reset"),
-    (POST, 500),
-    (POST, 504),
-    (POST, "!?"),
-    (POST, "{}"),
-    (POST, (429, '{"message": "rate limit exceeded"}')),
-    (POST, (403, '{"code": 40310000, "message": "insufficient buying power"}')),
-    (LIST, 502),
-    (LIST, "reset"),
-    (LIST, "[{]"),
-    (BY_ID, 500),
-    (BY_ID, "reset"),
-    ("GET /v2/positions", 500),
-    ("DELETE /v2/orders", 500),
-    ("DELETE /v2/orders", (500, "")),
-)
+SPEED = {"CYCLE_SECONDS": "0.2", "UNKNOWN_RESOLVE_SECONDS": "2"}
+Hand = Callable[[], None]
+
+
+def idle() -> None:
+    """A hand that does nothing."""
 
 
 @dataclass(slots=True)
@@ -64,24 +56,20 @@ class Trial:
     story: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """How a failpoint is reached: in which process, what happens first, and whose hand meddles meanwhile."""
-
-    victim: str = "trading"
-    first: str = ""
-    prepare: Callable[[Bench], None] = lambda bench: None
-    hand: Callable[[Bench], Callable[[], None]] = lambda bench: lambda: None
-
-
 class Bench:
-    """One installation over one venue, for as many trials as one likes."""
+    """One installation over one venue, for as many trials as one likes. ``proxy`` stands before Redis or the venue."""
 
-    def __init__(self, stack: Stack, truth: Callable[[], Truth], broker: FaultyBroker | None) -> None:
-        self.stack, self.truth, self.broker = stack, truth, broker
+    def __init__(
+        self,
+        stack: Stack,
+        truth: Callable[[], Truth],
+        broker: FaultyBroker | None,
+        proxy: FaultProxy | None = None,
+    ) -> None:
+        self.stack, self.truth, self.broker, self.proxy = stack, truth, broker, proxy
         self._act = threading.Event()
         self._end = threading.Event()
-        self._hand: Callable[[], None] = lambda: None
+        self._hand: Hand = idle
         self._thread = threading.Thread(target=self._actor, daemon=True)
         self._turn = 0
         self._handing = threading.Lock()
@@ -102,24 +90,41 @@ class Bench:
         while not self._end.wait(0.08):
             self._turn += 1
             ups = (self._turn // 5) % 2
-            self.stack.predict(**{t: 0.2 if (i + ups) % 2 else -0.2 for i, t in enumerate(TICKERS)})
-            with self._handing:
-                if self._act.is_set():
-                    self._hand()
+            try:
+                self.stack.predict(**{t: 0.2 if (i + ups) % 2 else -0.2 for i, t in enumerate(TICKERS)})
+                with self._handing:
+                    if self._act.is_set():
+                        self._hand()
+            except redis.RedisError:
+                continue  # it is away, full or read-only, which is what the trial is about
 
-    def trade(self, hand: Callable[[], None]) -> None:
+    def trade(self, hand: Hand = idle) -> None:
         """Switch on and let ``hand`` meddle now and then."""
         self._hand = hand
         self._act.set()
         self.stack.set("trading_settings", SETTINGS)
 
+    def resume(self) -> None:
+        """What an operator does after a calamity: write both documents as they should be, then ``sixbot start``."""
+        self.stack.set("risk_settings", RISK % RULES.orders_per_ticker)
+        self.stack.set("trading_settings", SETTINGS.replace("true", "false", 1))
+        self._act.set()
+        Control(Store(self.stack.redis), SystemClock()).start(Actor("operator", "bench"))
+
+    def rest(self) -> None:
+        """No hand meddles any more."""
+        with self._handing:
+            self._act.clear()
+
     def await_cycle(self) -> None:
-        """Until a cycle has run since now."""
+        """Until a cycle has run since now. A trader that a stop has killed is started again."""
         now = rfc3339(datetime.now(UTC))
-        eventually(
-            lambda: (self.stack.status("last_run") or "") > now,
-            what=f"a cycle: {self.stack.json('trading_status')} {self.stack.output('trading')[-1500:]}",
-        )
+
+        def ran() -> bool:
+            self.revive()
+            return (self.stack.status("last_run") or "") > now
+
+        eventually(ran, what=f"a cycle: {self.stack.json('trading_status')} {self.stack.output('trading')[-1500:]}")
 
     def stop(self) -> datetime:
         """Switch off; returns when that was acknowledged."""
@@ -130,11 +135,11 @@ class Bench:
 
     def settle(self, off_at: datetime, before: int) -> Findings:
         """Wait until all is quiet, then judge. What is wrong must be right within the time to heal."""
-        self._act.clear()
+        self.rest()
         if self.broker is not None:
-            self.broker.hidden.clear()
-            self.broker.stream_faults = False
-            self.broker._lies.clear()
+            self.broker.be_honest()
+        if self.proxy is not None:
+            self.proxy.heal()
         end = time.monotonic() + QUIET_SECONDS
         while True:
             self.revive()
@@ -144,7 +149,7 @@ class Bench:
             proven = proven and not [n for n in ("emergency", "trading") if not self.stack.beats(n)]
             if (findings.clean() and proven) or time.monotonic() > end:
                 break
-            time.sleep(0.2)
+            time.sleep(0.1)
         if not proven:
             findings.pending.append(f"no proven stop: {report.get('state')}, active {self.stack.status('active')}")
         if self.stack.status("active") is not False:
@@ -166,136 +171,53 @@ class Bench:
         orders = self.stack.redis.smembers("orders:open")
         return len({self.stack.redis.hget(f"order:{o.decode()}", "ticker") for o in orders})  # type: ignore[union-attr]
 
-    # -- trials ---------------------------------------------------------------------------------------------------
-
-    def random_kill(self, rng: random.Random) -> Trial:
-        """Kill one process, or both, at any time during a session full of lies; restart; stop; judge."""
-        before = len(self.truth().orders)
-        victims = rng.choice((("trading",), ("trading",), ("emergency",), ("trading", "emergency")))
-        story = self._lies(rng)
-        self.trade(self._meddler(rng))
-        if rng.random() < 0.85:
-            self.await_cycle()
-        delay = rng.uniform(0.0, 2.0)
-        time.sleep(delay)
-        for name in victims:
-            self.stack.kill(name)
-        off_first = rng.random() < 0.5
-        off_at = self.stop() if off_first else None
-        again = ("emergency", "trading") if len(victims) == 2 else victims
-        self.revive(*again)
-        if off_at is None:
-            time.sleep(rng.uniform(0.0, 1.5))
-            off_at = self.stop()
-        story.append(
-            f"killed {'+'.join(victims)} after {delay:.3f} s, {'off, on again' if off_first else 'restart, off'}"
-        )
-        return Trial("random", self.settle(off_at, before), story=story)
-
-    def _lies(self, rng: random.Random) -> list[str]:
-        broker = self.broker
-        if broker is None:
-            return []
-        broker.fill_market_orders = rng.random() < 0.6
-        broker.stream_faults = rng.random() < 0.4
-        broker.hide_next = rng.choice((0, 0, 1, 2))
-        lies = rng.sample(LIES, rng.choice((0, 1, 2, 3)))
-        for route, lie in lies:
-            broker.lie(route, lie)
-        told = [f"{route} -> {lie!r}" for route, lie in lies]
-        return [
-            *told,
-            f"fills {broker.fill_market_orders}, stream faults {broker.stream_faults}, hidden {broker.hide_next}",
-        ]
-
-    def _meddler(self, rng: random.Random) -> Callable[[], None]:
-        broker, own = self.broker, random.Random(rng.random())
-        if broker is None:
-            return lambda: None
-
-        def meddle() -> None:
-            roll = own.random()
-            if roll < 0.4:
-                broker.fill_some(own, also_canceled=own.random() < 0.3)
-            elif roll < 0.6:
-                broker.set_price(own.choice(TICKERS), Decimal(own.randint(9980, 10020)) / 100)
-            elif roll < 0.63:
-                broker.drop_streams()
-
-        return meddle
-
-    def at_failpoint(self, setting: str, scenario: Scenario) -> Trial:
-        """Run until the failpoint ends its process; restart it without; stop; judge."""
-        before, victim = len(self.truth().orders), scenario.victim
-        if scenario.first:
-            self._restart(victim, scenario.first)
-            self.trade(lambda: None)
-            self._await_end(victim)
-        self._restart(victim, setting)
-        self.trade(scenario.hand(self))
-        scenario.prepare(self)
-        reached = self._await_end(victim)
-        if not reached:
-            self.stack.kill(victim)
-        with self._handing:  # a hand that writes the settings must not be the one that switches on again
-            self._act.clear()
-        off_at = self.stop()
-        self.revive(victim)
-        return Trial(setting, self.settle(off_at, before), reached, [f"{victim} at {setting}", scenario.first])
-
-    def _restart(self, name: str, failpoint: str) -> None:
-        """Start armed. It may be dead before its first heartbeat, which is what it is for."""
-        self.stack.kill(name)
-        self.stack.launch(name, SIXBOT_FAILPOINT=failpoint)
-
-    def _await_end(self, name: str, seconds: float = 15.0) -> bool:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if self.stack.processes[name].poll() is not None:
-                return self.stack.processes[name].returncode == -signal.SIGKILL
-            time.sleep(0.02)
-        return False
-
 
 @contextmanager
-def bench(venue: str, seed: int) -> Iterator[Bench]:
-    """A fresh installation over ``alpaca`` or ``simulated`` in a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="sixbot-faults-") as folder:
-        root = Path(folder)
+def bench(venue: str, seed: int, proxied: str = "") -> Iterator[Bench]:
+    """A fresh installation over ``alpaca`` or ``simulated`` in a folder of its own; ``proxied`` is ``redis``,
+    ``venue`` or empty: what the workers reach through a proxy only."""
+    with ExitStack() as held:
+        root = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="sixbot-faults-")))
         (root / "home").mkdir()
         (root / "redis").mkdir()
-        server = RedisServer(root / "redis")
+        server, broker = RedisServer(root / "redis"), None
         server.start()
-        try:
-            if venue == "alpaca":
-                broker = FaultyBroker(random.Random(seed))
-                broker.start()
-                for ticker in TICKERS:
-                    broker.set_price(ticker, "100.00")
-                try:
-                    environment = {**alpaca_environment(broker), "ACTIVE_TICKERS": ",".join(TICKERS)}
-                    yield from _run(Stack(root / "home", server, environment, **SPEED), broker.truth, broker)
-                finally:
-                    broker.stop()
-            else:
-                with exchange_server(root / "exchange") as exchange:
-                    environment = simulated_environment(exchange)
-                    yield from _run(
-                        Stack(root / "home", server, environment, **SPEED), lambda: exchange_truth(exchange), None
-                    )
-        finally:
-            server.stop()
-
-
-SPEED = {"CYCLE_SECONDS": "0.2", "UNKNOWN_RESOLVE_SECONDS": "2"}
-
-
-def _run(stack: Stack, truth: Callable[[], Truth], broker: FaultyBroker | None) -> Iterator[Bench]:
-    made = Bench(stack, truth, broker)
-    try:
+        held.callback(server.stop)
+        if venue == "alpaca":
+            broker = FaultyBroker(random.Random(seed))
+            broker.start()
+            held.callback(broker.stop)
+            for ticker in TICKERS:
+                broker.set_price(ticker, "100.00")
+            environment = {**alpaca_environment(broker), "ACTIVE_TICKERS": ",".join(TICKERS)}
+            truth = broker.truth
+        else:
+            exchange = held.enter_context(exchange_server(root / "exchange"))
+            environment = simulated_environment(exchange)
+            truth = partial(exchange_truth, exchange)
+        proxy = None
+        if proxied:
+            port = server.port if proxied == "redis" else _port_of(environment)
+            proxy = held.enter_context(fault_proxy(port, random.Random(seed)))
+            environment |= _through(proxy, proxied, environment)
+        stack = Stack(root / "home", server, environment, **SPEED)
+        held.callback(stack.close)
+        made = Bench(stack, truth, broker, proxy)
+        held.callback(made.close)
         made.start()
         eventually(lambda: stack.json("trading_status"), what="the first status")
         yield made
-    finally:
-        made.close()
-        stack.close()
+
+
+def _port_of(environment: dict[str, str]) -> int:
+    port = urlsplit(environment.get("ALPACA_TRADING_URL") or environment["SIM_VENUE_URL"]).port
+    assert port is not None
+    return port
+
+
+def _through(proxy: FaultProxy, proxied: str, environment: dict[str, str]) -> dict[str, str]:
+    """The addresses of what is behind the proxy."""
+    if proxied == "redis":
+        return {"REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:{proxy.port}/0"}
+    port = str(_port_of(environment))
+    return {n: v.replace(f":{port}", f":{proxy.port}") for n, v in environment.items() if n.endswith("_URL")}

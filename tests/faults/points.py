@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from tests.faults.bench import POST, RISK, RULES, SETTINGS, Bench, Scenario, Trial
+from tests.faults.bench import RISK, RULES, SETTINGS, Bench, Hand, Trial, idle
+from tests.faults.kills import POST
 from tests.servers.stack import OFF
 from tests.support import eventually
 from worker.failpoints import FAILPOINTS
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How a failpoint is reached: in which process, what happens first, and whose hand meddles meanwhile."""
+
+    victim: str = "trading"
+    first: str = ""
+    prepare: Callable[[Bench], None] = lambda bench: None
+    hand: Callable[[Bench], Hand] = lambda bench: idle
+
 
 REFUSAL = (403, '{"code": 40310000, "message": "insufficient buying power"}')
 
@@ -109,4 +123,38 @@ def run_failpoint(made: Bench, name: str) -> Trial:
     assert made.broker is not None
     made.broker.fill_market_orders = True
     made.stack.set("risk_settings", RISK % RULES.orders_per_ticker)
-    return made.at_failpoint(name, SCENARIOS[name])
+    return _at_failpoint(made, name, SCENARIOS[name])
+
+
+def _at_failpoint(made: Bench, setting: str, scenario: Scenario) -> Trial:
+    """Run until the failpoint ends its process; restart it without; stop; judge."""
+    before, victim = len(made.truth().orders), scenario.victim
+    if scenario.first:
+        _restart(made, victim, scenario.first)
+        made.trade()
+        _await_end(made, victim)
+    _restart(made, victim, setting)
+    made.trade(scenario.hand(made))
+    scenario.prepare(made)
+    reached = _await_end(made, victim)
+    if not reached:
+        made.stack.kill(victim)
+    made.rest()  # a hand that writes the settings must not be the one that switches on again
+    off_at = made.stop()
+    made.revive(victim)
+    return Trial(setting, made.settle(off_at, before), reached, [f"{victim} at {setting}", scenario.first])
+
+
+def _restart(made: Bench, name: str, failpoint: str) -> None:
+    """Start armed. It may be dead before its first heartbeat, which is what it is for."""
+    made.stack.kill(name)
+    made.stack.launch(name, SIXBOT_FAILPOINT=failpoint)
+
+
+def _await_end(made: Bench, name: str, seconds: float = 15.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if made.stack.processes[name].poll() is not None:
+            return made.stack.processes[name].returncode == -signal.SIGKILL
+        time.sleep(0.02)
+    return False

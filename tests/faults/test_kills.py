@@ -7,6 +7,7 @@ import random
 import pytest
 
 from tests.faults.bench import bench
+from tests.faults.kills import random_kill
 from tests.faults.points import SCENARIOS, run_failpoint
 from worker.failpoints import FAILPOINTS
 
@@ -20,7 +21,7 @@ def test_random_kills_when_the_venue_lies_leave_nothing_doubled_lost_or_on(venue
     rng = random.Random(seed)
     with bench(venue, seed) as made:
         for _ in range(kills):
-            trial = made.random_kill(rng)
+            trial = random_kill(made, rng)
             assert trial.findings.bad() == {}, f"python -m tests.faults --replay {venue} {seed}: {trial.story}"
 
 

@@ -78,6 +78,12 @@ class FaultyBroker(AlpacaServer):
         for kept_event, kept_order, kept_extra in chosen:
             await super()._push(kept_event, kept_order, **kept_extra)
 
+    def be_honest(self) -> None:
+        """No lies, nothing hidden, the stream as it should be."""
+        self.hidden.clear()
+        self.stream_faults = False
+        self._lies.clear()
+
     def fill_some(self, rng: random.Random, *, also_canceled: bool = False) -> None:
         """Fill a part of some order that rests, or the rest of one that was cancelled a moment ago."""
 

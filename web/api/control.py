@@ -37,14 +37,14 @@ def _answer(reading: Reading[Any]) -> Response:
     return tagged(dump_json(document(reading)), reading.version)
 
 
-def _body() -> dict[str, Any]:
+def body() -> dict[str, Any]:
     value = parse_json(request.get_data())
     if not isinstance(value, dict):
         raise DocumentError("document", "must be a JSON object", value)
     return {name: item for name, item in value.items() if name not in {"version", "error"}}
 
 
-def _if_match() -> str | None:
+def if_match() -> str | None:
     header = request.headers.get("If-Match")
     return None if header in (None, "*") else str(header).removeprefix("W/").strip('"')
 
@@ -61,7 +61,7 @@ def get_settings() -> Response:
 def put_settings() -> Response:
     """Replace (PUT) or merge (PATCH) trading_settings; If-Match guards against a lost update (412)."""
     whole = request.method == "PUT"
-    return _answer(context().control.change_settings(_body(), actor(), version=_if_match(), whole=whole))
+    return _answer(context().control.change_settings(body(), actor(), version=if_match(), whole=whole))
 
 
 @control.get("/risk")
@@ -76,7 +76,7 @@ def get_risk() -> Response:
 def put_risk() -> Response:
     """Replace (PUT) or merge (PATCH) risk_settings; If-Match guards against a lost update (412)."""
     whole = request.method == "PUT"
-    return _answer(context().control.change_risk(_body(), actor(), version=_if_match(), whole=whole))
+    return _answer(context().control.change_risk(body(), actor(), version=if_match(), whole=whole))
 
 
 @control.post("/stop")
@@ -117,4 +117,4 @@ def start() -> AnyResponse:
 
 
 def _confirmed() -> bool:
-    return bool(request.get_data()) and _body().get("confirm") is True
+    return bool(request.get_data()) and body().get("confirm") is True

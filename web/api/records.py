@@ -17,7 +17,7 @@ records = Blueprint("records", __name__)
 MAX_LIMIT = 1000
 
 
-def _number(name: str, default: int, most: int) -> int:
+def number(name: str, default: int, most: int) -> int:
     text = request.args.get(name, str(default))
     least = 1 if name == "limit" else 0
     if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
@@ -51,7 +51,7 @@ def pnl() -> Response:
 @requires("read")
 def equity() -> Response:
     """The equity curve: the last `limit` points, oldest first."""
-    rows = stream_rows(context().store, context().store.keys.equity, _number("limit", 500, 50_000))
+    rows = stream_rows(context().store, context().store.keys.equity, number("limit", 500, 50_000))
     return tagged_json({"equity": [{"time": r.get("time"), "equity": r.get("equity")} for r in rows]})
 
 
@@ -76,7 +76,7 @@ def trades() -> Response:
     """The newest orders of trades_log, newest first, at most `limit`."""
     found = Records(context().store, [context().store.keys.trades_log])
     rows = found.rows("trades_log")
-    return tagged_json({"trades": rows[::-1][: _number("limit", 50, MAX_LIMIT)], "total": len(rows)} | _problems(found))
+    return tagged_json({"trades": rows[::-1][: number("limit", 50, MAX_LIMIT)], "total": len(rows)} | _problems(found))
 
 
 @records.get("/orders")
@@ -102,12 +102,12 @@ def order_history() -> Response:
 @requires("read")
 def audit() -> Response:
     """Who changed what, newest first."""
-    rows = stream_rows(context().store, context().store.keys.audit, _number("limit", 50, MAX_LIMIT))
+    rows = stream_rows(context().store, context().store.keys.audit, number("limit", 50, MAX_LIMIT))
     return tagged_json({"audit": rows[::-1]})
 
 
 def _page(name: str, index: str, prefix: str) -> Response:
-    cursor, limit = _number("cursor", 0, 10**9), _number("limit", 50, MAX_LIMIT)
+    cursor, limit = number("cursor", 0, 10**9), number("limit", 50, MAX_LIMIT)
     rows, more = hashes(context().store, index, prefix, cursor, limit)
     return tagged_json({name: rows, "next_cursor": str(cursor + limit) if more else None})
 

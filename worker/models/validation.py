@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from shared.errors import SixbotError, shorten
+from worker.models.lines import ModelRefused, integers_line, numbers_line, one_float, optional_line
+
+__all__ = ["MAX_BYTES", "ModelFacts", "ModelRefused", "check_text"]
 
 MAX_BYTES = 64 * 1024 * 1024
 _END = "end of trees"
-_NUMBER = re.compile(
-    r"[+-]?(\d{1,400}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,5})?|[+-]?(nan|inf|infinity)", re.IGNORECASE
-)
 _HEADER = (
     "version",
     "num_class",
@@ -28,14 +27,6 @@ _HEADER = (
     "feature_names",
     "tree_sizes",
 )
-
-
-class ModelRefused(SixbotError):
-    """A model file that must not be loaded; names the field and shows the value."""
-
-    def __init__(self, field: str, problem: str, value: object = "") -> None:
-        self.field = field
-        super().__init__(f"{field}: {problem}" + (f" (got {shorten(value)})" if value != "" else ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +45,7 @@ def check_text(raw: bytes) -> ModelFacts:
     if len(raw) > MAX_BYTES:
         raise ModelRefused("file", f"is larger than {MAX_BYTES} bytes", len(raw))
     if not raw.startswith(b"tree\n") and not raw.startswith(b"tree\r\n"):
-        raise ModelRefused("file", "is not a LightGBM text model, which begins with 'tree'", raw[:20])
+        raise ModelRefused("file", f"is {_kind(raw)}, not a LightGBM text model, which begins with 'tree'", raw[:20])
     if b"\0" in raw or b"\r" in raw:
         raise ModelRefused("file", "holds NUL or carriage-return bytes", raw[:20])
     try:
@@ -66,6 +57,28 @@ def check_text(raw: bytes) -> ModelFacts:
     facts = _facts(header)
     _check_trees(header, rest, facts)
     return facts
+
+
+_KINDS = (
+    (b"\x80", "a pickle, which could run code when loaded"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"\x78\x9c", "zlib data, as joblib writes it"),
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ", "an xz file"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x7fELF", "a program"),
+    (b"{", "JSON"),
+    (b"<", "XML or HTML"),
+    (b"version https://git-lfs", "a Git LFS pointer"),
+)
+
+
+def _kind(raw: bytes) -> str:
+    if not raw:
+        return "empty"
+    return next((kind for start, kind in _KINDS if raw.startswith(start)), "something else")
 
 
 def _pairs(lines: list[str], where: str) -> dict[str, str]:
@@ -118,7 +131,7 @@ def _check_objective(text: str, num_class: int) -> None:
     """Parameters behind the objective's name: ``num_class:3``, ``sigmoid:1``."""
     for part in text.split(" ")[1:]:
         name, colon, value = part.partition(":")
-        number = _float(value, f"objective.{name}") if colon else 1.0
+        number = one_float(value, f"objective.{name}") if colon else 1.0
         if not math.isfinite(number) or number <= 0:
             raise ModelRefused(f"objective.{name}", "must be finite and positive", value)
         if name == "num_class" and number != num_class:
@@ -137,11 +150,14 @@ def _check_trees(header: Mapping[str, str], rest: str, facts: ModelFacts) -> Non
     if not found:
         raise ModelRefused(_END, "is missing: the file is cut off")
     sizes = [int(size) for size in header["tree_sizes"].split() if re.fullmatch(r"\d{1,9}", size)]
-    blocks = re.findall(r"Tree=.*?(?=Tree=|\Z)", body, flags=re.DOTALL)
+    starts = [found.start() for found in re.finditer("Tree=", body)]
+    blocks = [body[start:end] for start, end in pairwise([*starts, len(body)])]
     if not blocks or len(blocks) != len(sizes) or len(sizes) != facts.trees:
         raise ModelRefused(
             "tree_sizes", f"names {facts.trees} trees, the file holds {len(blocks)}", header["tree_sizes"]
         )
+    if starts[0] != 0:
+        raise ModelRefused("Tree", "does not follow the header at once", body[:20])
     if facts.trees % facts.num_class:
         raise ModelRefused("num_class", f"{facts.trees} trees cannot be of {facts.num_class} classes", facts.num_class)
     for number, block in enumerate(blocks):
@@ -158,23 +174,25 @@ def _check_tree(number: int, fields: Mapping[str, str], facts: ModelFacts) -> No
     leaves = _integer(fields, "num_leaves", where)
     if not 1 <= leaves <= 1_000_000:
         raise ModelRefused(f"{where}num_leaves", "must be at least 1", leaves)
-    _numbers(fields, "leaf_value", leaves, where)
+    numbers_line(fields, "leaf_value", leaves, where)
     if fields.get("is_linear", "0") != "0":
         raise ModelRefused(f"{where}is_linear", "linear trees are not supported", fields["is_linear"])
-    if not math.isfinite(_float(fields.get("shrinkage", "1"), f"{where}shrinkage")):
+    if not math.isfinite(one_float(fields.get("shrinkage", "1"), f"{where}shrinkage")):
         raise ModelRefused(f"{where}shrinkage", "is not finite", fields["shrinkage"])
+    optional_line(fields, ("leaf_weight", "leaf_count"), leaves if leaves > 1 else 0, where)
     if leaves == 1:
         return
     categories = _integer(fields, "num_cat", where)
     splits = leaves - 1
     if not 0 <= categories <= splits:
         raise ModelRefused(f"{where}num_cat", f"must be 0 to {splits}", categories)
-    _numbers(fields, "threshold", splits, where)
-    features = _integers(fields, "split_feature", splits, where)
+    numbers_line(fields, "threshold", splits, where)
+    features = integers_line(fields, "split_feature", splits, where)
     for feature in features:
         if not 0 <= feature < len(facts.feature_names):
             raise ModelRefused(f"{where}split_feature", f"must be below {len(facts.feature_names)}", feature)
-    decisions = _integers(fields, "decision_type", splits, where)
+    optional_line(fields, ("split_gain", "internal_value", "internal_weight", "internal_count"), splits, where)
+    decisions = integers_line(fields, "decision_type", splits, where)
     if categories == 0 and any(kind & 1 for kind in decisions):
         raise ModelRefused(f"{where}decision_type", "is categorical without categories", decisions[0])
     if categories:
@@ -182,12 +200,12 @@ def _check_tree(number: int, fields: Mapping[str, str], facts: ModelFacts) -> No
         for kind, threshold in zip(decisions, fields["threshold"].split(), strict=True):
             if kind & 1 and not (re.fullmatch(r"\d{1,9}", threshold) and int(threshold) < categories):
                 raise ModelRefused(f"{where}threshold", f"must name one of {categories} categories", threshold)
-    left, right = (_integers(fields, n, splits, where) for n in ("left_child", "right_child"))
+    left, right = (integers_line(fields, n, splits, where) for n in ("left_child", "right_child"))
     _check_shape(left, right, leaves, where)
 
 
 def _check_categories(fields: Mapping[str, str], categories: int, where: str) -> None:
-    bounds = _integers(fields, "cat_boundaries", categories + 1, where)
+    bounds = integers_line(fields, "cat_boundaries", categories + 1, where)
     if bounds[0] != 0 or any(a >= b for a, b in pairwise(bounds)):
         raise ModelRefused(f"{where}cat_boundaries", "must grow from 0", bounds[0])
     words = fields.get("cat_threshold", "").split()
@@ -196,7 +214,14 @@ def _check_categories(fields: Mapping[str, str], categories: int, where: str) ->
 
 
 def _check_shape(left: list[int], right: list[int], leaves: int, where: str) -> None:
-    """Every inner node and every leaf is reached exactly once from the root."""
+    """Every inner node and every leaf is reached exactly once from the root.
+
+    LightGBM numbers children after their parent. Where that holds and each stands once, the tree is one; the walk is
+    for what does not look so.
+    """
+    forward = all(child < 0 or child > node for side in (left, right) for node, child in enumerate(side))
+    if forward and sorted(left + right) == [*range(-leaves, 0), *range(1, len(left))]:
+        return
     seen_nodes, seen_leaves, todo = set(), set(), [0]
     while todo:
         node = todo.pop()
@@ -215,25 +240,3 @@ def _check_shape(left: list[int], right: list[int], leaves: int, where: str) -> 
             seen_leaves.add(leaf)
     if len(seen_nodes) != len(left) or len(seen_leaves) != leaves:
         raise ModelRefused(f"{where}num_leaves", f"{len(seen_leaves)} leaves are reached", leaves)
-
-
-def _float(text: str, where: str) -> float:
-    if not _NUMBER.fullmatch(text):
-        raise ModelRefused(where, "must be a number", text)
-    return float(text)
-
-
-def _numbers(fields: Mapping[str, str], name: str, count: int, where: str) -> None:
-    values = fields.get(name, "").split()
-    if len(values) != count:
-        raise ModelRefused(f"{where}{name}", f"must hold {count} numbers", len(values))
-    for value in values:
-        if not math.isfinite(_float(value, where + name)):
-            raise ModelRefused(f"{where}{name}", "holds a number that is not finite", value)
-
-
-def _integers(fields: Mapping[str, str], name: str, count: int, where: str) -> list[int]:
-    values = fields.get(name, "").split()
-    if len(values) != count or not all(re.fullmatch(r"-?\d{1,9}", v) for v in values):
-        raise ModelRefused(f"{where}{name}", f"must hold {count} integers", fields.get(name, ""))
-    return [int(v) for v in values]

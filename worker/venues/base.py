@@ -102,6 +102,10 @@ class Venue(Protocol):
     def cancel_all(self) -> list[CancelResult]:
         """The venue's own cancel-all, once. Raises VenueUnavailable where it failed or does not exist."""
 
+    def cancel_all_after(self, seconds: float) -> None:
+        """The venue's dead-man's switch: it cancels everything by itself unless this is called again within
+        ``seconds``; 0 takes it back. Raises VenueUnavailable where that failed or the venue has none."""
+
     def open_orders(self) -> list[VenueOrder]:
         """Every working order on the account, ours and foreign, all pages. Raises VenueUnavailable."""
 

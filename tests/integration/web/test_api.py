@@ -93,7 +93,8 @@ def test_every_api_route_when_nobody_asks_is_401(app: Flask) -> None:
     for rule in app.url_map.iter_rules():
         if rule.rule.startswith("/api/") and rule.rule != "/api/openapi.json":
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-                answer = app.test_client().open(rule.rule, method=method)
+                path = re.sub(r"<[^>]+>", "1", rule.rule)
+                answer = app.test_client().open(path, method=method)
                 assert_error(answer, 401, "not_signed_in")
                 assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 

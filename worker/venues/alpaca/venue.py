@@ -127,6 +127,9 @@ class AlpacaVenue:
         rows = wire.rows(lambda: self._trading.delete("/orders"))
         return wire.read(lambda: [mapping.cancel_row(row) for row in rows])
 
+    def cancel_all_after(self, seconds: float) -> None:
+        raise VenueUnavailable("Alpaca has no dead-man's switch")
+
     def open_orders(self) -> list[VenueOrder]:
         """A working order's finished legs, and the finished parent of working legs, are told but are not open."""
         return [o for o in self._orders({"status": "open"}) if o.state not in FINAL]

@@ -51,7 +51,7 @@ class SimulatedVenue:
 
     name = "simulated"
     mode = "simulated"
-    capabilities = Capabilities()
+    capabilities = Capabilities(dead_man_switch=True)
 
     def __init__(self, url: str, token: str, clock: Clock) -> None:
         self._url, self._clock = url.rstrip("/"), clock
@@ -96,6 +96,9 @@ class SimulatedVenue:
     def cancel_all(self) -> list[CancelResult]:
         rows = self._call("DELETE", "/orders")
         return _read(lambda: [CancelResult(str(r["venue_order_id"]), CancelOutcome(r["outcome"])) for r in rows])
+
+    def cancel_all_after(self, seconds: float) -> None:
+        self._call("POST", f"/orders/cancel-after?{urlencode({'seconds': seconds})}")
 
     def open_orders(self) -> list[VenueOrder]:
         rows = self._call("GET", "/orders")

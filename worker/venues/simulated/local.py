@@ -95,6 +95,9 @@ class LocalVenue:
     def cancel_all(self) -> list[CancelResult]:
         return [self.cancel(o.venue_order_id) for o in self.engine.working()]
 
+    def cancel_all_after(self, seconds: float) -> None:
+        raise VenueUnavailable("a replay has no dead-man's switch")
+
     def open_orders(self) -> list[VenueOrder]:
         return self.engine.working()
 

@@ -30,6 +30,7 @@ from worker.venues.simulated.codec import (
 from worker.venues.simulated.ledger import Ledger
 from worker.venues.simulated.market import TICK_MS, SeededMarket
 
+LONGEST_SWITCH_SECONDS = 86_400
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -43,6 +44,7 @@ class Exchange:
         self._clock, self._token, self._admin = clock, token, admin
         self._overrides: dict[str, Decimal] = {}
         self._listeners: set[web.WebSocketResponse] = set()
+        self._cancel_at: float | None = None
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._authorize])
@@ -53,6 +55,7 @@ class Exchange:
                 web.get("/orders/by-client-id/{name}", self.order_by_client_id),
                 web.delete("/orders/{name}", self.cancel),
                 web.delete("/orders", self.cancel_all),
+                web.post("/orders/cancel-after", self.cancel_after),
                 web.get("/fills", self.fills),
                 web.get("/positions", self.positions),
                 web.get("/account", self.account),
@@ -85,6 +88,9 @@ class Exchange:
     async def _pulse(self) -> None:
         while True:
             await self.match(tuple(self._engine.working_tickers()))
+            if self._cancel_at is not None and self._clock.monotonic() >= self._cancel_at:
+                self._cancel_at = None
+                await self._cancel_working()
             await asyncio.sleep(TICK_MS / 1000)
 
     async def match(self, tickers: Sequence[str]) -> None:
@@ -157,11 +163,26 @@ class Exchange:
         await self._commit([] if update is None else [update])
         return web.json_response({"outcome": "already_final" if update is None else "requested"})
 
-    async def cancel_all(self, _request: web.Request) -> web.Response:
+    async def cancel_after(self, request: web.Request) -> web.Response:
+        """The dead-man's switch: everything is cancelled unless this is asked again in time; 0 seconds take it back."""
+        try:
+            seconds = float(request.query["seconds"])
+        except (KeyError, ValueError):
+            return _refuse(422, "bad_request", "seconds is needed")
+        if not 0 <= seconds <= LONGEST_SWITCH_SECONDS:
+            return _refuse(422, "bad_request", f"seconds is 0 to {LONGEST_SWITCH_SECONDS}")
+        self._cancel_at = self._clock.monotonic() + seconds if seconds else None
+        return web.json_response({"seconds": seconds})
+
+    async def _cancel_working(self) -> list[OrderUpdate]:
         now = self._clock.now()
         updates = [self._engine.cancel(o.venue_order_id, now) for o in self._engine.working()]
         done = [u for u in updates if u is not None]
         await self._commit(done)
+        return done
+
+    async def cancel_all(self, _request: web.Request) -> web.Response:
+        done = await self._cancel_working()
         return web.json_response([{"venue_order_id": u.order.venue_order_id, "outcome": "requested"} for u in done])
 
     # -- questions ------------------------------------------------------------------------------------------------

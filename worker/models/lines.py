@@ -1,0 +1,62 @@
+"""The values on a model file's lines: numbers and integers, counted, bounded, finite. Raises ModelRefused."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from shared.errors import SixbotError, shorten
+
+_NUMBER = re.compile(
+    r"[+-]?(\d{1,400}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,5})?|[+-]?(nan|inf|infinity)", re.IGNORECASE
+)
+_FLOATS = re.compile(r"[-+.eE0-9 ]*+")
+_INTEGERS = re.compile(r"-?\d{1,9}+(?: +-?\d{1,9}+)*+ *+")
+
+
+class ModelRefused(SixbotError):
+    """A model file that must not be loaded; names the field and shows the value."""
+
+    def __init__(self, field: str, problem: str, value: object = "") -> None:
+        self.field, self.problem = field, problem + (f" (got {shorten(value)})" if value != "" else "")
+        super().__init__(f"{field}: {self.problem}")
+
+
+def one_float(text: str, where: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        raise ModelRefused(where, "must be a number", text)
+    return float(text)
+
+
+def numbers_line(fields: Mapping[str, str], name: str, count: int, where: str) -> None:
+    """``count`` finite numbers. The whole line at once, since a model may hold millions; one by one to name a fault."""
+    line = fields.get(name, "")
+    values = line.split(" ")
+    if len(values) == count and _FLOATS.fullmatch(line):
+        with suppress(ValueError):
+            if all(map(math.isfinite, map(float, values))):
+                return
+    values = line.split()
+    if len(values) != count:
+        raise ModelRefused(f"{where}{name}", f"must hold {count} numbers", len(values))
+    for value in values:
+        if not math.isfinite(one_float(value, where + name)):
+            raise ModelRefused(f"{where}{name}", "holds a number that is not finite", value)
+
+
+def integers_line(fields: Mapping[str, str], name: str, count: int, where: str) -> list[int]:
+    line = fields.get(name, "")
+    values = line.split()
+    if len(values) == count and _INTEGERS.fullmatch(line):
+        return list(map(int, values))
+    raise ModelRefused(f"{where}{name}", f"must hold {count} integers", line)
+
+
+def optional_line(fields: Mapping[str, str], names: Sequence[str], count: int, where: str) -> None:
+    """Lines that predictions do not need, but that abort LightGBM when they are of another length."""
+    for name in names:
+        line = fields.get(name, "").strip()
+        if line and line.count(" ") + 1 != count:
+            raise ModelRefused(f"{where}{name}", f"must hold {count} numbers", line.count(" ") + 1)
