@@ -8,15 +8,23 @@ from __future__ import annotations
 import os
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigError
 
 DEFAULT_TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "GOOGL", "META", "TSLA", "AMD", "SPY", "QQQ")
+
+
+REPORTERS = ("redis", "stdout", "telegram", "webhook")
+
+
+def _either(name: str, other: str) -> Any:
+    """A setting that may also be called otherwise; where both are set, the first name counts."""
+    return Field(validation_alias=AliasChoices(name, other))
 
 
 class Config(BaseSettings):
@@ -29,14 +37,16 @@ class Config(BaseSettings):
     sixbot_home: Path = Path("var")
     sixbot_key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_.-]{0,40}$")] = ""
     redis_url: SecretStr | None = None
+    rq_redis_url: SecretStr | None = None
     embedded_redis_port: Annotated[int, Field(ge=1, le=65535)] = 6380
     stop_file: Path | None = None
 
     venue: Annotated[str, Field(pattern=r"^(simulated|alpaca)$")] = "simulated"
     active_tickers: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TICKERS
     cycle_seconds: Annotated[float, Field(gt=0, le=86400)] = 600
-    predictor: Literal["lightgbm", "document"] = "lightgbm"
+    predictor: Literal["lightgbm", "document", "grok"] = "lightgbm"
     predict_horizon_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
+    market_data: Literal["venue", "yfinance", "finnhub"] = "venue"
     order_type: Literal["market", "limit"] = "market"
     limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=1)] = Decimal("0.0005")
     trading_day_tz: str = "America/New_York"
@@ -59,6 +69,23 @@ class Config(BaseSettings):
     alpaca_stream_url: str | None = None
     alpaca_data_feed: Literal["iex", "sip"] = "iex"
 
+    grok_api_key: SecretStr | None = None
+    grok_url: Annotated[str, _either("grok_url", "grok_base_url")] = "https://api.x.ai"
+    grok_model: str = "grok-4"
+    grok_seconds: Annotated[int, Field(ge=30, le=86400)] = 600
+    finnhub_api_key: SecretStr | None = None
+    finnhub_url: str = "https://finnhub.io"
+    yfinance_url: str | None = None
+
+    reporters: Annotated[tuple[str, ...], NoDecode] = ("redis",)
+    report_level: Literal["stops", "orders", "all"] = "orders"
+    telegram_token: Annotated[SecretStr | None, _either("telegram_token", "telegram_bot_token")] = None
+    telegram_chat_ids: Annotated[tuple[int, ...], NoDecode] = ()
+    telegram_api_url: Annotated[str, _either("telegram_api_url", "telegram_base_url")] = "https://api.telegram.org"
+    telegram_commands: bool = True
+    webhook_url: str | None = None
+    webhook_secret: SecretStr | None = None
+
     web_bind: str = "127.0.0.1:5050"
     web_tls: bool = False
     secret_key: SecretStr | None = None
@@ -78,6 +105,25 @@ class Config(BaseSettings):
             raise ValueError("must name at least one ticker and none twice, like AAPL,MSFT")
         return value
 
+    @field_validator("reporters", "telegram_chat_ids", mode="before")
+    @classmethod
+    def _split_list(cls, value: object) -> object:
+        return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
+
+    @field_validator("reporters")
+    @classmethod
+    def _check_reporters(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in value if name not in REPORTERS]:
+            raise ValueError(f"must be of {', '.join(REPORTERS)}, with commas between them (got {unknown[0]})")
+        return value
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _check_webhook(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "http://")):
+            raise ValueError("must be an http:// or https:// address")
+        return value
+
     @field_validator("trading_day_tz")
     @classmethod
     def _check_zone(cls, value: str) -> str:
@@ -94,6 +140,31 @@ class Config(BaseSettings):
                 "ALPACA_PAPER=false trades real money: set I_UNDERSTAND_LIVE=yes as well, or ALPACA_PAPER=true"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_wanted(self) -> Config:
+        """What is switched on must have what it cannot do without."""
+        wanted: tuple[tuple[bool, str, tuple[str, ...]], ...] = (
+            ("telegram" in self.reporters, "REPORTERS names telegram", ("telegram_token", "telegram_chat_ids")),
+            ("webhook" in self.reporters, "REPORTERS names webhook", ("webhook_url", "webhook_secret")),
+            (self.predictor == "grok", "PREDICTOR is grok", ("grok_api_key",)),
+            (self.market_data == "finnhub", "MARKET_DATA is finnhub", ("finnhub_api_key",)),
+        )
+        for on, why, names in wanted:
+            if on and (missing := [name.upper() for name in names if not getattr(self, name)]):
+                raise ValueError(f"{why}, which needs {' and '.join(missing)}")
+        return self
+
+    @property
+    def commands_telegram(self) -> bool:
+        """Whether allow-listed Telegram chats may look and switch."""
+        return self.telegram_commands and self.telegram_token is not None and bool(self.telegram_chat_ids)
+
+    @property
+    def needs_jobs(self) -> bool:
+        """Whether anything here is done by the jobs worker."""
+        told = any(name in self.reporters for name in ("stdout", "telegram", "webhook"))
+        return told or self.commands_telegram or self.predictor == "grok"
 
     @property
     def mode(self) -> Literal["simulated", "paper", "live"]:
@@ -113,6 +184,10 @@ class Config(BaseSettings):
     @property
     def stop_path(self) -> Path:
         return self.stop_file or self.run_dir / "STOP"
+
+    def queue_address(self) -> str:
+        """Where RQ keeps its jobs: ``RQ_REDIS_URL``, else the same Redis. Raises ConfigError where there is none."""
+        return self.redis_address() if self.rq_redis_url is None else self.rq_redis_url.get_secret_value()
 
     def redis_address(self) -> str:
         """``REDIS_URL``, else the embedded server's, whose password stands in ``SIXBOT_HOME/redis.url``.

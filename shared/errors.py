@@ -14,7 +14,11 @@ SixbotError
 │   └── VenueUnavailable   a read failed: what is at the venue is not known, so deny
 ├── IllegalTransition      a bug of ours: the order table has no such arrow
 ├── LeaseLost              exit and recover: another trader may hold the account
-└── PredictionError        no trade: the predictor has no usable answer
+├── PredictionError        no trade: the predictor has no usable answer
+└── ReportError
+    ├── ReportRefused      final: the receiver will never take this report
+    ├── ReportDelayed      try again, not before the seconds that the receiver asked for
+    └── ReportFailed       try again later: whether it arrived is not known
 """
 
 
@@ -85,6 +89,26 @@ class LeaseLost(SixbotError):
 
 class PredictionError(SixbotError):
     """A predictor has no usable answer."""
+
+
+class ReportError(SixbotError):
+    """A reporter did not deliver. Messages hold no secret: they are kept in Redis."""
+
+
+class ReportRefused(ReportError):
+    """The receiver will never take this report."""
+
+
+class ReportDelayed(ReportError):
+    """The receiver asks for patience."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(message)
+
+
+class ReportFailed(ReportError):
+    """No answer, or one that promises a better day."""
 
 
 def shorten(value: object, limit: int = 80) -> str:

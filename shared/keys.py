@@ -52,12 +52,18 @@ KEYS: tuple[Key, ...] = (
     Key("bots", "set", "frontends, trading", "workers, frontends", "ids of all bots; bot 1 is the cycle bot"),
     Key("bot:{id}", "document", "frontends", "workers", "one bot as people configure it"),
     Key("bot:{id}:status", "document", "trading", "frontends", "what a bot does now, and what it has in force"),
-    Key("models", "set", "trading, CLI", "trading, frontends", "ids of registered models"),
-    Key("model:{id}", "document", "trading, CLI", "trading, frontends", "a model's facts and figures"),
-    Key("model:{id}:text", "string", "trading, CLI", "trading", "the model itself, as LightGBM text"),
+    Key("models", "set", "trading, CLI, jobs, web", "workers, frontends", "ids of registered models"),
+    Key("models:last", "integer", "trading, CLI, jobs, web", "CLI, web", "the highest id ever given to a model"),
+    Key("model:{id}", "document", "trading, CLI, jobs, web", "workers, frontends", "a model's facts and figures"),
+    Key("model:{id}:text", "string", "trading, CLI, jobs, web", "trading, jobs", "the model itself, at most 64 MB"),
     Key(
         "heartbeat:{worker}:{host}", "string", "each worker", "heartbeat, emergency", "alive; its absence is the alarm"
     ),
+    Key("installation", "string", "jobs, web", "jobs, web", "random id of this installation, the owner of its RQ jobs"),
+    Key("jobs:leader", "string", "jobs", "jobs", "random id of the jobs worker that forwards and listens", 20),
+    Key("reporter:{target}", "document", "jobs", "jobs, frontends", "how far a reporter is told, what is on its way"),
+    Key("telegram:offset", "integer", "jobs", "jobs", "the next Telegram update to look at"),
+    Key("grok:tokens:{day}", "hash", "jobs", "frontends", "what the grok predictor used on a UTC day", 604800),
     Key("web:user:{name}", "hash", "CLI, web", "web", "password hash and role"),
     Key("web:token:{hash}", "hash", "CLI", "web", "an API token, stored hashed, and its scopes"),
     Key("web:signin:{hash}", "string", "CLI", "web", "a single-use sign-in link", 900),
@@ -66,10 +72,20 @@ KEYS: tuple[Key, ...] = (
 )
 
 STREAM_LIMITS = {"equity": 50_000, "events": 100_000, "audit": 10_000}
+MODEL_TEXT_BYTES = 64 * 1024 * 1024
 TERMINAL_ORDERS_KEPT = 10_000
 TRADES_LOG_LENGTH = 200
 ARMED_TTL_SECONDS = 3
 LEASE_TTL_SECONDS = 10
+
+JOBS = {
+    "report": "worker.tasks.report",
+    "grok": "worker.tasks.grok",
+}
+"""What may be enqueued in RQ, by name; frontends know the names only, and no other function is ever run as a job."""
+
+RQ_OWNER = "sixbot:rq-owner"
+"""In the database of RQ's jobs, without prefix as all of RQ's keys: the ``installation`` that the jobs belong to."""
 
 
 class Keys:
@@ -99,6 +115,10 @@ class Keys:
         self.audit = self._plain("audit")
         self.bots = self._plain("bots")
         self.models = self._plain("models")
+        self.models_last = self._plain("models:last")
+        self.installation = self._plain("installation")
+        self.jobs_leader = self._plain("jobs:leader")
+        self.telegram_offset = self._plain("telegram:offset")
 
     def _plain(self, name: str) -> str:
         return f"{self.prefix}{name}"
@@ -135,6 +155,12 @@ class Keys:
 
     def heartbeat(self, worker: str, host: str) -> str:
         return f"{self.prefix}heartbeat:{worker}:{host}"
+
+    def reporter(self, target: str) -> str:
+        return f"{self.prefix}reporter:{target}"
+
+    def grok_tokens(self, day: str) -> str:
+        return f"{self.prefix}grok:tokens:{day}"
 
     def web_user(self, name: str) -> str:
         return f"{self.prefix}web:user:{name}"

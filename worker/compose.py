@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from shared.clock import Clock, SystemClock, TradingCalendar
@@ -20,6 +21,7 @@ from shared.logs import configure_logging, event_fields
 from shared.store import Store, connect
 from worker import failpoints
 from worker.core.types import OrderType
+from worker.market.base import MarketData
 from worker.predictors.base import Predictor
 from worker.runtime import AccountLock, ExitCode, Heartbeat, StopSignals
 from worker.trading.book import RedisBook
@@ -34,6 +36,9 @@ from worker.trading.switches import SwitchReader
 from worker.trading.worker import Parts, Trader
 from worker.venues.base import Venue
 from worker.watch import KeyWatcher
+
+if TYPE_CHECKING:
+    from worker.predictors.grok import GrokPredictor
 
 ENTROPY_LENGTH = 14
 EMERGENCY_REDIS_SECONDS = 0.5
@@ -65,14 +70,51 @@ def open_venue(config: Config, clock: Clock) -> Venue:
 
 def open_predictor(config: Config, store: Store) -> Predictor:
     """The predictor that ``PREDICTOR`` names."""
-    if config.predictor == "document":
+    if config.predictor in {"document", "grok"}:
         from worker.predictors.document import DocumentPredictor
 
-        return DocumentPredictor(store)
+        return DocumentPredictor(store, 2 * config.grok_seconds if config.predictor == "grok" else 0)
     from worker.models.registry import ModelRegistry
     from worker.predictors.lightgbm import LightGBMPredictor
 
-    return LightGBMPredictor(ModelRegistry(store, SystemClock()))
+    predictor: Predictor = LightGBMPredictor(ModelRegistry(store, SystemClock()))
+    source = open_market_data(config)
+    if source is None:
+        return predictor
+    from worker.predictors.sourced import SourcedPredictor
+
+    return SourcedPredictor(predictor, source)
+
+
+def open_market_data(config: Config) -> MarketData | None:
+    """What ``MARKET_DATA`` names, or None for the venue's own bars. Raises ConfigError where its package is absent."""
+    if config.market_data == "finnhub" and config.finnhub_api_key is not None:
+        from worker.market.bounded import BoundedData
+        from worker.market.finnhub import FinnhubData
+
+        key = config.finnhub_api_key.get_secret_value()
+        return BoundedData(FinnhubData(key, config.finnhub_url, SystemClock()))
+    if config.market_data == "yfinance":
+        from worker.market.bounded import BoundedData
+        from worker.market.yahoo import YahooData
+
+        return BoundedData(YahooData(config.yfinance_url, config.run_dir / "yfinance"))
+    return None
+
+
+def open_grok(config: Config) -> GrokPredictor:
+    """The predictor that a job runs, over the same bars as a model would have. Raises ConfigError."""
+    from worker.predictors.grok import GrokClient, GrokPredictor
+    from worker.predictors.sourced import SourcedMarket
+
+    if config.grok_api_key is None:
+        raise ConfigError("GROK_API_KEY is not set")
+    clock = SystemClock()
+    venue, source = open_venue(config, clock), open_market_data(config)
+    client = GrokClient(config.grok_api_key.get_secret_value(), config.grok_url, config.grok_model)
+    store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
+    market = venue if source is None else SourcedMarket(venue, source)
+    return GrokPredictor(client, market, store, clock, config.active_tickers, config.predict_horizon_minutes)
 
 
 def build_trader(
@@ -128,7 +170,7 @@ def build_trader(
         clock=clock,
         calendar=calendar,
         notes=notes,
-        publishes_predictions=config.predictor != "document",
+        publishes_predictions=config.predictor == "lightgbm",
         cycle_seconds=config.cycle_seconds,
         logger=logger,
     )
@@ -286,11 +328,19 @@ def run_web(config: Config, _account: str) -> ExitCode:
     return ExitCode.FAILURE
 
 
+def run_jobs(config: Config, _account: str) -> ExitCode:
+    """The jobs worker's process."""
+    from worker.compose_jobs import run_jobs as run
+
+    return run(config, entropy())
+
+
 WORKERS: dict[str, Callable[[Config, str], ExitCode]] = {
     "trading": run_trading,
     "emergency": run_emergency,
     "heartbeat": run_heartbeat,
     "exchange": run_exchange,
+    "jobs": run_jobs,
     "web": run_web,
 }
 

@@ -25,7 +25,7 @@ from shared.clock import Clock, rfc3339
 from shared.errors import SixbotError, StoreError
 from shared.store import Store
 
-HEARTBEAT_SECONDS = {"trading": 2, "emergency": 1, "heartbeat": 5, "exchange": 5}
+HEARTBEAT_SECONDS = {"trading": 2, "emergency": 1, "heartbeat": 5, "exchange": 5, "jobs": 5}
 """A worker's heartbeat interval; its key lives three times as long."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "deploy/systemd"
-WORKERS = ("emergency", "heartbeat", "trading", "web")
+WORKERS = ("emergency", "heartbeat", "jobs", "trading", "web")
 PROGRAM = "/opt/sixbot/.venv/bin/sixbot"
 MOST_EXPOSED = 1.5
 
@@ -64,7 +64,7 @@ def test_service_when_read_runs_its_worker_for_ever_as_sixbot(worker: str) -> No
     assert "StartLimitIntervalSec" in found
 
 
-@pytest.mark.parametrize("worker", ["emergency", "heartbeat", "trading"])
+@pytest.mark.parametrize("worker", ["emergency", "heartbeat", "jobs", "trading"])
 def test_service_when_its_worker_feeds_a_watchdog_has_one(worker: str) -> None:
     """The loop itself says READY and WATCHDOG: a loop that hangs is restarted."""
     found = service(worker)

@@ -66,7 +66,7 @@ def list_models(json: Annotated[bool, typer.Option("--json", help="Print one JSO
     from worker.models.registry import ModelRegistry
 
     with exit_codes():
-        rows = ModelRegistry(open_store(), SystemClock()).list()
+        rows = ModelRegistry(open_store(), SystemClock()).listed()
         if json:
             print_json(rows)
         for row in [] if json else rows:

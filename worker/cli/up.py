@@ -28,20 +28,21 @@ def up(
     demo: Annotated[
         bool, typer.Option("--demo", help="Turn trading on at the first start, on the simulated venue only.")
     ] = False,
+    jobs: Annotated[bool, typer.Option("--jobs", help="Start the jobs worker even where no setting needs it.")] = False,
 ) -> None:
     """Start every process of this installation; Ctrl-C stops them all."""
     console = Console(highlight=False)
     with exit_codes():
         config = load_config()
-        code = _Up(config, console, demo=demo).run()
+        code = _Up(config, console, demo=demo, jobs=jobs).run()
     raise typer.Exit(code)
 
 
 class _Up:
     """One run of the command."""
 
-    def __init__(self, config: Config, console: Console, *, demo: bool) -> None:
-        self._config, self._console, self._demo = config, console, demo
+    def __init__(self, config: Config, console: Console, *, demo: bool, jobs: bool) -> None:
+        self._config, self._console, self._demo, self._jobs = config, console, demo, jobs
         self._clock, self._signals = SystemClock(), StopSignals()
         self._supervisor = Supervisor(self._clock, self._signals, self._tell)
         self._store: Store | None = None
@@ -80,7 +81,7 @@ class _Up:
         if self._demo and write_demo_settings(self._store, config, self._clock):
             self._tell("demo: trading is ON, on the simulated market, with play money")
         environment = child_environment(config, address, demo=self._demo)
-        for spec in worker_specs(config):
+        for spec in worker_specs(config, jobs=self._jobs):
             self._supervisor.start(spec, environment, config)
         self._tell(f"started: {', '.join(self._supervisor.children)}   logs: {config.log_dir}")
         self._invite()

@@ -10,7 +10,7 @@ from worker.cli.process import run
 
 
 def worker(
-    name: Annotated[str, typer.Argument(help="trading, emergency, heartbeat, exchange or web")],
+    name: Annotated[str, typer.Argument(help="trading, emergency, heartbeat, jobs, exchange or web")],
     account: Annotated[str, typer.Option(help="The account to work for.")] = "default",
 ) -> None:
     """Run one worker until it is told to stop."""

@@ -7,7 +7,7 @@ the figures; the model that is kept is trained on everything that was given.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import ConfigError
@@ -38,9 +38,11 @@ class TrainedModel:
     """LightGBM text, the feature version it wants, and what the held-out rows say of it."""
 
     text: str
-    feature_version: str
-    horizon_minutes: int
+    feature_version: str | int
+    horizon_minutes: int | None
     metrics: dict[str, float]
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What it was trained for, where that is more than a horizon: fields for ``model:{id}``."""
 
 
 def training_rows(series: Sequence[BarSeries], horizon: int) -> tuple[Any, Any, Any]:

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from shared.keys import MODEL_TEXT_BYTES as MAX_BYTES
 from worker.models.lines import ModelRefused, integers_line, numbers_line, one_float, optional_line
 
 __all__ = ["MAX_BYTES", "ModelFacts", "ModelRefused", "check_text"]
 
-MAX_BYTES = 64 * 1024 * 1024
 _END = "end of trees"
 _HEADER = (
     "version",
@@ -45,9 +45,10 @@ def check_text(raw: bytes) -> ModelFacts:
     if len(raw) > MAX_BYTES:
         raise ModelRefused("file", f"is larger than {MAX_BYTES} bytes", len(raw))
     if not raw.startswith(b"tree\n") and not raw.startswith(b"tree\r\n"):
-        raise ModelRefused("file", f"is {_kind(raw)}, not a LightGBM text model, which begins with 'tree'", raw[:20])
-    if b"\0" in raw or b"\r" in raw:
-        raise ModelRefused("file", "holds NUL or carriage-return bytes", raw[:20])
+        raise ModelRefused("file", f"{_kind(raw)}; a LightGBM text model begins with 'tree'", raw[:20])
+    for byte, called in ((b"\0", "a NUL byte"), (b"\r", "a carriage return: its lines must end with a line feed")):
+        if byte in raw:
+            raise ModelRefused("file", f"holds {called}", raw[: raw.index(byte) + 1][-20:])
     try:
         text = raw.decode("ascii", errors="strict")
     except UnicodeDecodeError as error:
@@ -60,25 +61,25 @@ def check_text(raw: bytes) -> ModelFacts:
 
 
 _KINDS = (
-    (b"\x80", "a pickle, which could run code when loaded"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"\x1f\x8b", "a gzip file"),
-    (b"\x78\x9c", "zlib data, as joblib writes it"),
-    (b"BZh", "a bzip2 file"),
-    (b"\xfd7zXZ", "an xz file"),
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"\x7fELF", "a program"),
-    (b"{", "JSON"),
-    (b"<", "XML or HTML"),
-    (b"version https://git-lfs", "a Git LFS pointer"),
+    (b"\x80", "is a pickle, which could run code when loaded"),
+    (b"PK\x03\x04", "is a zip archive"),
+    (b"\x1f\x8b", "is a gzip file"),
+    (b"\x78\x9c", "is zlib data, as joblib writes it"),
+    (b"BZh", "is a bzip2 file"),
+    (b"\xfd7zXZ", "is an xz file"),
+    (b"\x93NUMPY", "is a NumPy array"),
+    (b"\x89HDF", "is an HDF5 file"),
+    (b"\x7fELF", "is a program"),
+    (b"{", "is JSON"),
+    (b"<", "is XML or HTML"),
+    (b"version https://git-lfs", "is a Git LFS pointer"),
 )
 
 
 def _kind(raw: bytes) -> str:
     if not raw:
-        return "empty"
-    return next((kind for start, kind in _KINDS if raw.startswith(start)), "something else")
+        return "is empty"
+    return next((kind for start, kind in _KINDS if raw.startswith(start)), "is something else")
 
 
 def _pairs(lines: list[str], where: str) -> dict[str, str]:
@@ -173,7 +174,7 @@ def _check_tree(number: int, fields: Mapping[str, str], facts: ModelFacts) -> No
         raise ModelRefused(f"{where}Tree", "is out of order", fields.get("Tree", ""))
     leaves = _integer(fields, "num_leaves", where)
     if not 1 <= leaves <= 1_000_000:
-        raise ModelRefused(f"{where}num_leaves", "must be at least 1", leaves)
+        raise ModelRefused(f"{where}num_leaves", "must be 1 to 1000000", leaves)
     numbers_line(fields, "leaf_value", leaves, where)
     if fields.get("is_linear", "0") != "0":
         raise ModelRefused(f"{where}is_linear", "linear trees are not supported", fields["is_linear"])

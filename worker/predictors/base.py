@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from worker.core.types import Prediction
-from worker.venues.base import Venue
+from worker.core.types import Bar, Prediction
+from worker.venues.base import Capabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,20 @@ class PredictionSet:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
+class Market(Protocol):
+    """What a predictor sees of the market: a venue, or a venue whose bars come from elsewhere."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def bars(self, tickers: Sequence[str], count: int, until: datetime) -> dict[str, list[Bar]]:
+        """As ``Venue.bars``. Raises VenueUnavailable."""
+
+
 class Predictor(Protocol):
     """Predicts the change of each ticker over the horizon, as a fraction, never rescaled."""
 
-    def predict(self, tickers: Sequence[str], venue: Venue, now: datetime, stale_data_seconds: float) -> PredictionSet:
+    def predict(
+        self, tickers: Sequence[str], market: Market, now: datetime, stale_data_seconds: float
+    ) -> PredictionSet:
         """Tickers without a usable answer are in the notes. Raises PredictionError where nothing can be answered."""

@@ -11,20 +11,25 @@ from shared.documents import parse_json
 from shared.errors import DocumentError, PredictionError, StoreRefused, shorten
 from shared.store import MAX_RECORD_BYTES, Store
 from worker.core.types import Prediction
-from worker.predictors.base import PredictionSet
-from worker.venues.base import Venue
+from worker.predictors.base import Market, PredictionSet
 
 FUTURE_SECONDS = 5.0
 LARGEST = 1e6
 
 
 class DocumentPredictor:
-    """Reads ``{"AAPL": {"change_pct": 0.08, "confidence": 0.7, "source": "…", "time": "…Z"}}``, entry by entry."""
+    """Reads ``{"AAPL": {"change_pct": 0.08, "confidence": 0.7, "source": "…", "time": "…Z"}}``, entry by entry.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    ``patience_seconds`` is the age that is allowed at least, for a source that answers seldom.
+    """
 
-    def predict(self, tickers: Sequence[str], venue: Venue, now: datetime, stale_data_seconds: float) -> PredictionSet:
+    def __init__(self, store: Store, patience_seconds: float = 0) -> None:
+        self._store, self._patience = store, patience_seconds
+
+    def predict(
+        self, tickers: Sequence[str], market: Market, now: datetime, stale_data_seconds: float
+    ) -> PredictionSet:
+        stale_data_seconds = max(stale_data_seconds, self._patience)
         found = self._document()
         predictions: dict[str, Prediction] = {}
         notes: dict[str, str] = {}

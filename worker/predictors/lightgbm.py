@@ -14,8 +14,7 @@ from worker.models.booster import import_lightgbm
 from worker.models.probe import probe_in_child
 from worker.models.registry import ModelRegistry
 from worker.models.validation import ModelRefused, check_text
-from worker.predictors.base import PredictionSet
-from worker.venues.base import Venue
+from worker.predictors.base import Market, PredictionSet
 
 BOT_ID = 1
 BAR_SECONDS = 60
@@ -51,10 +50,12 @@ class LightGBMPredictor:
         self._registry = registry
         self._loaded: tuple[object, LoadedModel] | None = None
 
-    def predict(self, tickers: Sequence[str], venue: Venue, now: datetime, stale_data_seconds: float) -> PredictionSet:
+    def predict(
+        self, tickers: Sequence[str], market: Market, now: datetime, stale_data_seconds: float
+    ) -> PredictionSet:
         model = self._model()
-        sessions = venue.capabilities.sessions
-        bars = venue.bars(tickers, WINDOW, now)
+        sessions = market.capabilities.sessions
+        bars = market.bars(tickers, WINDOW, now)
         notes: dict[str, str] = {}
         rows, asked = [], []
         for ticker in tickers:

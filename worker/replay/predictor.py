@@ -12,9 +12,8 @@ from datetime import datetime
 from worker.core.bar_features import WINDOW, feature_matrix, split_sessions
 from worker.core.types import Prediction
 from worker.feeds.bars import BarSeries
-from worker.predictors.base import PredictionSet
+from worker.predictors.base import Market, PredictionSet
 from worker.predictors.lightgbm import BAR_SECONDS, LoadedModel
-from worker.venues.base import Venue
 
 
 class ReplayPredictor:
@@ -24,7 +23,9 @@ class ReplayPredictor:
         self._source = model.source
         self._found: dict[str, dict[float, float]] = {one.ticker: _predict(model, one) for one in series}
 
-    def predict(self, tickers: Sequence[str], venue: Venue, now: datetime, stale_data_seconds: float) -> PredictionSet:
+    def predict(
+        self, tickers: Sequence[str], market: Market, now: datetime, stale_data_seconds: float
+    ) -> PredictionSet:
         stamp = now.timestamp()
         predictions: dict[str, Prediction] = {}
         notes: dict[str, str] = {}

@@ -20,10 +20,11 @@ DEMO_CYCLE_SECONDS = "5"
 DEMO_SETTINGS = {"enabled": True, "buy_threshold_pct": 0.002, "sell_threshold_pct": 0.002, "strategy": "BALANCED"}
 
 
-def worker_specs(config: Config) -> list[Spec]:
-    """The workers of this installation, in their order of starting."""
+def worker_specs(config: Config, *, jobs: bool = False) -> list[Spec]:
+    """The workers of this installation, in their order of starting; jobs where something needs it, or when asked."""
     names = ["exchange"] if config.venue == "simulated" else []
     names += ["emergency", "heartbeat", "trading", "web"]
+    names += ["jobs"] if jobs or config.needs_jobs else []
     return [Spec(name, (sys.executable, "-m", "worker", "worker", name)) for name in names]
 
 
