@@ -446,7 +446,7 @@ def step_of(bench: Bench, kind: str, value: Any) -> None:
     steps[kind](value)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, min_size=10, max_size=50), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 1000))
 def test_positions_whatever_happens_are_never_oversold_and_end_closed_with_one_reason(
     steps: list[tuple[str, Any]], partial: float, seed: int

@@ -8,11 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from shared.bots import CYCLE_BOT
 from shared.clock import Clock, TradingCalendar
 from worker.core import ids
 from worker.core.ledger import Bundle
 from worker.core.orders import EXTERNAL, Order
-from worker.core.types import Effect, Execution, OrderState, Side, TimeInForce, VenueOrder
+from worker.core.types import Effect, Execution, OrderState, OrderType, Side, TimeInForce, VenueOrder
 from worker.failpoints import failpoint
 from worker.trading.desk import OrderDesk
 from worker.trading.ports import Book, Notes
@@ -66,13 +67,17 @@ class Recovery:
         now = self._clock.now()
         name = told.client_order_id if ids.is_ours(told.client_order_id) else None
         effect = ids.effect_of(name) or (Effect.ENTRY if told.side is Side.BUY else Effect.EXIT)
-        held = next((p.id for p in self._book.open_positions() if p.symbol == told.ticker), None)
+        bot = str(ids.bot_of(name) or CYCLE_BOT)
+        held = next(
+            (p.id for p in self._book.open_positions() if p.symbol == told.ticker and name and p.bot_id == bot), None
+        )
         ours = name is not None and (effect is Effect.ENTRY or held is not None)
+        streamed = ours and bot != str(CYCLE_BOT)  # a stream bot has a position for every entry
         created = told.created_at or now
         return Order(
             client_order_id=name or told.venue_order_id,
             account=self._account,
-            bot_id="1" if ours else EXTERNAL,
+            bot_id=bot if ours else EXTERNAL,
             ticker=told.ticker,
             side=told.side,
             effect=effect,
@@ -88,7 +93,8 @@ class Recovery:
             epoch=0,
             trading_day=self._calendar.day_of(created).name,
             reserved=0,
-            position_id=held or name or told.venue_order_id,
+            position_id=(name if streamed and effect is Effect.ENTRY else held or name) or told.venue_order_id,
+            exit_reason="TP_HIT" if streamed and effect is Effect.EXIT and told.type is OrderType.LIMIT else "",
             venue_order_id=told.venue_order_id,
         )
 

@@ -70,6 +70,10 @@ class OrderSender:
             found = self._instruments[symbol] = self._venue.instrument(symbol)
         return found
 
+    def venue_price(self, symbol: str) -> LastPrice:
+        """The venue's own last price. Raises VenueUnavailable."""
+        return self._venue.last_price(symbol)
+
     def submit(self, bot_id: int, action: Submit, last: LastPrice, run_id: str, reason: str) -> Denial | Order:
         """Judge, admit and send; the denial where one of them says no.
 

@@ -1,0 +1,150 @@
+"""The feeds of one account's bots: started when a symbol is first needed, each with its pipeline."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from shared.clock import Clock, rfc3339
+from shared.errors import SixbotError
+from worker.core.candles import WINDOW
+from worker.core.trades import micros, moment_of
+from worker.core.types import LastPrice
+from worker.feeds.base import FeedState, TradeFeed
+from worker.trading.bots.pipeline import NEVER, Lane, Pipeline, Post, SymbolLine
+
+TICK_SECONDS = 0.05
+RETRY_SECONDS = 5.0
+
+OpenFeed = Callable[[tuple[str, ...]], TradeFeed]
+"""Builds a feed for symbols. Raises SixbotError where there is none."""
+
+
+@dataclass(slots=True)
+class _Source:
+    feed: TradeFeed
+    pipeline: Pipeline
+
+
+class Sources:
+    """The trader thread calls it; a thread of its own lets the time pass in the pipelines."""
+
+    def __init__(self, open_feed: OpenFeed, post: Post, clock: Clock, logger: structlog.stdlib.BoundLogger) -> None:
+        self._open_feed, self._post, self._clock, self._logger = open_feed, post, clock, logger
+        self._sources: list[_Source] = []
+        self._by_symbol: dict[str, _Source] = {}
+        self._problems: dict[str, tuple[str, float]] = {}
+        self._stops: dict[str, Decimal] = {}
+        self._stop = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="bot-clock", daemon=True)
+
+    def now(self) -> int:
+        """The clock of ``received_at``, in microseconds."""
+        return self._sources[0].feed.now() if self._sources else micros(self._clock.now())
+
+    def need(self, symbols: Collection[str]) -> None:
+        """Start what is missing, end what nobody needs."""
+        now = self._clock.monotonic()
+        missing = sorted(s for s in symbols if s not in self._by_symbol and now >= self._problems.get(s, ("", 0.0))[1])
+        if missing:
+            self._begin(tuple(missing), now)
+        for source in [s for s in self._sources if not any(x in symbols for x in s.pipeline.lines)]:
+            self._sources.remove(source)
+            for symbol in source.pipeline.lines:
+                self._by_symbol.pop(symbol, None)
+            source.feed.close()
+
+    def _begin(self, symbols: tuple[str, ...], now: float) -> None:
+        try:
+            feed = self._open_feed(symbols)
+        except SixbotError as error:
+            self._logger.warning("no_feed", symbols=symbols, error=str(error))
+            self._problems |= dict.fromkeys(symbols, (str(error), now + RETRY_SECONDS))
+            return
+        pipeline = Pipeline(symbols, self._post)
+        source = _Source(feed, pipeline)
+        self._sources.append(source)
+        for symbol in symbols:
+            self._by_symbol[symbol] = source
+            self._problems.pop(symbol, None)
+        feed.start(pipeline)
+        if not self._ticker.is_alive() and not self._stop.is_set():
+            self._ticker.start()
+
+    def _tick(self) -> None:
+        while not self._stop.wait(TICK_SECONDS):
+            for source in list(self._sources):
+                source.pipeline.tick(source.feed.now())
+
+    def close(self) -> None:
+        """End every feed."""
+        self._stop.set()
+        for source in self._sources:
+            source.feed.close()
+        if self._ticker.is_alive():
+            self._ticker.join(timeout=2)
+
+    # -- what the bots need ---------------------------------------------------------------------------------------
+
+    def _line(self, symbol: str) -> SymbolLine | None:
+        source = self._by_symbol.get(symbol)
+        return None if source is None else source.pipeline.lines[symbol]
+
+    def lanes(self, lanes: Mapping[int, Lane]) -> None:
+        """Which bots each symbol is predicted for, by id."""
+        by_symbol: dict[str, list[Lane]] = {}
+        for _, lane in sorted(lanes.items()):
+            by_symbol.setdefault(lane.settings.symbol, []).append(lane)
+        for source in self._sources:
+            for symbol, line in source.pipeline.lines.items():
+                wanted = tuple(by_symbol.get(symbol, ()))
+                if line.lanes != wanted:
+                    line.lanes = wanted
+
+    def watch(self, stops: Mapping[str, Decimal]) -> None:
+        """Ask to be told of the first trade at or below each symbol's stop-loss."""
+        for symbol in self._stops.keys() | stops.keys():
+            line, stop = self._line(symbol), stops.get(symbol)
+            if line is None:
+                continue
+            wanted = NEVER if stop is None else float(stop)
+            if line.stop != wanted:
+                self._by_symbol[symbol].pipeline.watch(symbol, wanted)
+        self._stops = dict(stops)
+
+    def last(self, symbol: str) -> LastPrice | None:
+        """The last trade of a symbol."""
+        line = self._line(symbol)
+        if line is None or not line.trades:
+            return None
+        return LastPrice(Decimal(repr(line.price)), moment_of(line.received_at))
+
+    def live(self, symbol: str) -> bool:
+        """Whether a symbol's trades arrive."""
+        source = self._by_symbol.get(symbol)
+        return source is not None and source.pipeline.live and source.feed.state is FeedState.LIVE
+
+    def shown(self, symbol: str) -> dict[str, Any]:
+        """The feed as ``bot:{id}:status`` tells it."""
+        source = self._by_symbol.get(symbol)
+        if source is None:
+            return {"state": "none", "problem": self._problems.get(symbol, ("", 0.0))[0] or None}
+        line, stats = source.pipeline.lines[symbol], source.feed.stats
+        counts = line.builder.counts
+        return {
+            "state": source.feed.state.value,
+            "problem": stats.last_error if source.feed.state is not FeedState.LIVE else None,
+            "ready": line.window.ready,
+            "candles_wanted": WINDOW,
+            "last_price": line.price if line.trades else None,
+            "last_trade_at": rfc3339(moment_of(line.received_at)) if line.trades else None,
+            "trades": stats.trades,
+            "reconnects": stats.reconnects,
+            "gaps": counts.gaps,
+            "dropped": counts.dropped,
+        }
