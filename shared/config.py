@@ -68,6 +68,11 @@ class Config(BaseSettings):
     alpaca_data_url: str | None = None
     alpaca_stream_url: str | None = None
     alpaca_data_feed: Literal["iex", "sip"] = "iex"
+    alpaca_data_stream_url: str | None = None
+
+    binance_stream_url: str = "wss://stream.binance.com:9443"
+    binance_stream_kind: Literal["trade", "aggTrade"] = "trade"
+    candle_grace_ms: Annotated[int, Field(ge=0, le=10_000)] = 250
 
     grok_api_key: SecretStr | None = None
     grok_url: Annotated[str, _either("grok_url", "grok_base_url")] = "https://api.x.ai"

@@ -1,4 +1,4 @@
-"""The simulated venue as a process of its own: the port as JSON over loopback HTTP, and one websocket for updates.
+"""The simulated venue as a process of its own: the port as JSON over loopback HTTP, websockets for what it pushes.
 
 ``Authorization: Bearer TOKEN`` on every request. An answer is given only after the ledger has committed it.
 """
@@ -29,6 +29,7 @@ from worker.venues.simulated.codec import (
 )
 from worker.venues.simulated.ledger import Ledger
 from worker.venues.simulated.market import TICK_MS, SeededMarket
+from worker.venues.simulated.ticks import TickBoard
 
 LONGEST_SWITCH_SECONDS = 86_400
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -45,6 +46,7 @@ class Exchange:
         self._overrides: dict[str, Decimal] = {}
         self._listeners: set[web.WebSocketResponse] = set()
         self._cancel_at: float | None = None
+        self._ticks = TickBoard(market, clock, self._overrides.get)
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._authorize])
@@ -64,6 +66,7 @@ class Exchange:
                 web.get("/prices/{ticker}", self.price),
                 web.get("/bars", self.bars),
                 web.get("/updates", self.updates),
+                web.get("/trades", self._ticks.trades),
                 web.post("/admin/price", self.override),
             ]
         )
@@ -275,6 +278,7 @@ class Exchange:
     async def _hang_up(self, _app: web.Application) -> None:
         for listener in list(self._listeners):
             await listener.close()
+        await self._ticks.hang_up()
 
     # -- for tests ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,167 @@
+"""Binance's market frames as trades: spot and USDT futures, ``trade`` and ``aggTrade``, wrapped or bare.
+
+Binance writes prices as quoted numbers, so a quoted number counts as a number here. Of the futures' ``trade`` stream
+only ``"X": "MARKET"`` are trades; the others are insurance fund and liquidation bookings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+
+from worker.core.trades import LARGEST, SMALLEST, Trade
+from worker.feeds.base import EARLIEST, LATEST, FeedStats
+
+_FIRST, _LAST = EARLIEST // 1000, LATEST // 1000
+_RENUMBERED_MS = 30_000
+"""A trade so much younger than the last one is no repetition of it, whatever its id: the venue counts anew."""
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+
+
+class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
+    s: str
+    p: float
+    q: float
+    T: int
+    m: bool
+    t: _Id
+    X: str = "MARKET"
+
+
+class _Aggregate(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
+    s: str
+    p: float
+    q: float
+    T: int
+    m: bool
+    t: _Id = msgspec.field(name="a")
+    X: str = "MARKET"
+
+
+class _Wrapped(msgspec.Struct, gc=False):
+    data: _Trade | _Aggregate
+
+
+class _Event(msgspec.Struct, gc=False):
+    e: str = ""
+    code: int | None = None
+    msg: str | None = None
+
+
+class _Other(msgspec.Struct, gc=False):
+    """Answers, errors, and events that are not ours."""
+
+    stream: str | None = None
+    data: _Event | None = None
+    e: str | None = None
+    id: int | str | None = None
+    error: _Event | None = None
+    code: int | None = None
+    msg: str | None = None
+
+
+_WRAPPED = msgspec.json.Decoder(_Wrapped, strict=False).decode
+_BARE: msgspec.json.Decoder[_Trade | _Aggregate] = msgspec.json.Decoder(_Trade | _Aggregate, strict=False)
+_OTHER = msgspec.json.Decoder(_Other)
+_OURS = frozenset({"trade", "aggTrade"})
+
+
+class _Symbol:
+    """What we call it, and the id and venue time in milliseconds of its last trade."""
+
+    __slots__ = ("at", "last", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name, self.last, self.at = name, -1, _LAST
+
+
+class BinanceDecoder:
+    """Frames to trades, counting into ``stats`` what is none and why. ``acknowledged`` is the id of the last answer.
+
+    ``names`` maps the wire's symbols to ours; None takes every symbol by its own name.
+    """
+
+    def __init__(self, stats: FeedStats, names: Mapping[str, str] | None = None) -> None:
+        self._stats, self._open = stats, names is None
+        self._symbols = {wire: _Symbol(name) for wire, name in (names or {}).items()}
+        self.acknowledged: int | str | None = None
+
+    def decode(self, frame: bytes, received_at: int) -> Trade | None:
+        """The trade of one frame, or None. Never raises."""
+        try:
+            found = _WRAPPED(frame).data
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            bare = self._other(frame)
+            if bare is None:
+                return None
+            found = bare
+        symbol = self._symbols.get(found.s)
+        if symbol is None:
+            symbol = self._unknown(found.s)
+            if symbol is None:
+                return None
+        price, quantity, at = found.p, found.q, found.T
+        if not (SMALLEST <= price < LARGEST and SMALLEST <= quantity < LARGEST and _FIRST <= at < _LAST):
+            self._nonsense(found)
+            return None
+        if found.X != "MARKET":
+            self._stats.ignored += 1
+            return None
+        number = found.t
+        if number <= symbol.last and at < symbol.at + _RENUMBERED_MS:
+            self._stats.duplicates += 1
+            return None
+        symbol.last, symbol.at = number, at
+        return Trade(symbol.name, price, quantity, found.m, at * 1000, received_at, number)
+
+    def _unknown(self, wire: str) -> _Symbol | None:
+        if not self._open:
+            self._stats.dropped["symbol"] += 1
+            return None
+        return self._symbols.setdefault(wire, _Symbol(wire))
+
+    def _nonsense(self, found: _Trade | _Aggregate) -> None:
+        if found.X != "MARKET":
+            self._stats.ignored += 1
+        elif not SMALLEST <= found.p < LARGEST:
+            self._stats.dropped["price"] += 1
+        else:
+            self._stats.dropped["time" if SMALLEST <= found.q < LARGEST else "quantity"] += 1
+
+    def _other(self, frame: bytes) -> _Trade | _Aggregate | None:
+        """A bare trade, or the count of what it is instead."""
+        try:
+            other = _OTHER.decode(frame)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self._garbage(frame)
+            return None
+        kind = other.e if other.data is None else other.data.e
+        if kind in _OURS:
+            try:
+                if other.data is None:
+                    return _BARE.decode(frame)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                pass
+            self._stats.dropped["shape"] += 1
+        elif kind or other.stream is not None:
+            self._stats.ignored += 1
+        elif other.error is not None or other.code is not None:
+            said = other.error or other
+            self._stats.dropped["error"] += 1
+            self._stats.last_error = f"the server says {said.code}: {said.msg}"
+        elif other.id is not None:
+            self.acknowledged = other.id
+        else:
+            self._stats.dropped["shape"] += 1
+        return None
+
+    def _garbage(self, frame: bytes) -> None:
+        """Neither a trade nor one of the server's own words: of another shape, or no JSON at all."""
+        try:
+            msgspec.json.decode(frame)
+            reason = "shape"
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            reason = "json"
+        self._stats.dropped[reason] += 1

@@ -1,0 +1,152 @@
+"""A websocket for market data: the protocol of ``websockets``, on a socket that one thread reads in large pieces.
+
+Its own client hands every message from thread to thread, which costs more than decoding it does.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidURI, WebSocketException
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+_PIECE = 1 << 16
+LARGEST_MESSAGE = 1 << 20
+
+
+class SocketLost(OSError):
+    """The connection is gone or was never there; the text says why."""
+
+
+class FeedSocket:
+    """One connection. Not for several threads, but for ``abort``."""
+
+    def __init__(self, url: str, open_seconds: float, headers: dict[str, str] | None = None) -> None:
+        """Connect and shake hands. Raises SocketLost."""
+        try:
+            uri = parse_uri(url)
+        except InvalidURI as error:
+            raise SocketLost(str(error)) from error
+        self._protocol = ClientProtocol(uri, max_size=LARGEST_MESSAGE)
+        self._parts: list[bytes] = []
+        self._messages: list[bytes] = []
+        deadline = time.monotonic() + open_seconds
+        try:
+            raw = socket.create_connection((uri.host, uri.port), timeout=open_seconds)
+            try:
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                context = ssl.create_default_context() if uri.secure else None
+                self._socket = context.wrap_socket(raw, server_hostname=uri.host) if context else raw
+                self._shake_hands(headers or {}, deadline)
+            except BaseException:
+                raw.close()
+                raise
+        except SocketLost:
+            raise
+        except (OSError, WebSocketException, ValueError) as error:
+            raise SocketLost(f"{uri.host}:{uri.port}: {error or type(error).__name__}") from error
+
+    def _shake_hands(self, headers: dict[str, str], deadline: float) -> None:
+        protocol = self._protocol
+        request = protocol.connect()
+        for name, value in headers.items():
+            request.headers[name] = value
+        protocol.send_request(request)
+        self._flush()
+        while protocol.state is State.CONNECTING:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise SocketLost("no answer to the handshake")
+            self._socket.settimeout(left)
+            data = self._socket.recv(_PIECE)
+            if data:
+                protocol.receive_data(data)
+            else:
+                protocol.receive_eof()
+            if protocol.handshake_exc is not None:
+                raise SocketLost(f"refused: {protocol.handshake_exc}")
+            if not data:
+                raise SocketLost("closed during the handshake")
+        self._collect()
+
+    def send(self, text: str) -> None:
+        """Raises SocketLost."""
+        self._protocol.send_text(text.encode())
+        self._flush()
+
+    def receive(self, seconds: float) -> list[bytes]:
+        """The messages that have come, whole; none after so long. Raises SocketLost."""
+        if self._messages:
+            found, self._messages = self._messages, []
+            return found
+        self._socket.settimeout(seconds)
+        try:
+            data = self._socket.recv(_PIECE)
+        except (TimeoutError, ssl.SSLWantReadError):
+            return []
+        except OSError as error:
+            raise SocketLost(str(error)) from error
+        if not data:
+            self._protocol.receive_eof()
+            raise SocketLost(self._closing_words())
+        self._protocol.receive_data(data)
+        self._collect()
+        self._flush()
+        if self._protocol.state is not State.OPEN and not self._messages:
+            raise SocketLost(self._closing_words())
+        found, self._messages = self._messages, []
+        return found
+
+    def _collect(self) -> None:
+        messages, parts = self._messages, self._parts
+        for event in self._protocol.events_received():
+            if type(event) is Frame:
+                if event.opcode in (Opcode.TEXT, Opcode.BINARY) and event.fin:
+                    messages.append(bytes(event.data))
+                elif event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                    parts.append(bytes(event.data))
+                    if event.fin:
+                        messages.append(b"".join(parts))
+                        parts.clear()
+
+    def _flush(self) -> None:
+        """Send what the protocol has to say: our messages, and the answers to pings."""
+        try:
+            for piece in self._protocol.data_to_send():
+                if piece:
+                    self._socket.sendall(piece)
+                else:
+                    self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise SocketLost(str(error)) from error
+
+    def _closing_words(self) -> str:
+        received = self._protocol.close_rcvd
+        if received is not None:
+            return f"closed by the server: {received.code} {received.reason}".rstrip()
+        error = self._protocol.parser_exc
+        return f"broken frame: {error}" if error is not None else "closed without a word"
+
+    def abort(self) -> None:
+        """From any thread: whoever reads is woken by the end of the connection."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Say good-bye without waiting for an answer."""
+        try:
+            if self._protocol.state is State.OPEN:
+                self._protocol.send_close()
+                self._socket.settimeout(0.2)
+                self._flush()
+        except (OSError, WebSocketException):
+            self.abort()
+        finally:
+            self._socket.close()

@@ -1,0 +1,226 @@
+"""Recorded trades from files, as one stream of ``Trade``.
+
+Captures of websocket frames (a receive time, then the frame, a line each; plain or gzip), trades of freqtrade (JSON,
+Feather, Parquet), of ccxt (CSV with a header), of Binance's public archive (CSV without one), and bar files of every
+kind in ``feeds.bars``, each bar as four trades. A file that cannot be read is a ConfigError that names it; a line of a
+capture that makes no sense is counted and left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from io import BufferedReader
+from itertools import chain
+from pathlib import Path
+
+from shared.errors import ConfigError
+from worker.core.trades import SECOND, Trade, micros
+from worker.core.types import Bar
+from worker.feeds.bars import load_bars
+from worker.feeds.base import FeedStats, fault_of
+from worker.feeds.binance_wire import BinanceDecoder
+from worker.feeds.frames import frame_trades
+
+_STAMPED = re.compile(rb"(\d{9,20})(?:\.(\d+))?(?::? )(?=[\[{<b])")
+_CONVERSATION = re.compile(rb"wss?://\S+ ?(<|$)|wss?://")
+_QUOTES = "USDT|USDC|FDUSD|BUSD|USD|EUR|BTC|ETH|BNB"
+_PAIR = re.compile(rf"[A-Z0-9]{{2,12}}(?:{_QUOTES})$")
+_TIMES, _PRICES = ("timestamp", "time", "date", "transact_time"), ("price",)
+_SIZES, _IDS = ("amount", "quantity", "qty", "size"), ("id", "trade_id", "agg_trade_id", "a")
+_UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, RecursionError)
+_MAX_BYTES = 512 * 1024 * 1024
+
+
+def read_trades(path: Path, symbol: str | None = None, stats: FeedStats | None = None) -> Iterator[Trade]:
+    """The trades of one file, in its order. ``symbol`` names what files without symbols hold. Raises ConfigError."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file")
+    counts = stats or FeedStats()
+    try:
+        for trade in _read(path, symbol or symbol_of(path), counts):
+            fault = fault_of(trade)
+            if fault is None:
+                yield trade
+            else:
+                counts.dropped[fault] += 1
+    except ConfigError:
+        raise
+    except (*_UNREADABLE, zlib.error, csv.Error) as error:
+        raise ConfigError(f"{path}: cannot be read as trades: {error}") from error
+
+
+def read_files(paths: Sequence[Path], symbol: str | None = None, stats: FeedStats | None = None) -> Iterator[Trade]:
+    """Several files as one stream, by the time of receiving. Raises ConfigError."""
+    return merge(*(read_trades(p, symbol, stats) for p in paths), key=lambda t: t.received_at)
+
+
+def symbol_of(path: Path) -> str:
+    """The pair that a file's name tells of: ``binance_xrpeth_20191011_trades.json.gz`` is ``XRPETH``."""
+    words = re.split(r"[_.\s]+", path.name.upper())
+    return next((w for w in words if _PAIR.fullmatch(w)), words[0])
+
+
+def bar_trades(bars: Iterable[Bar], symbol: str, seconds: float = 60.0) -> Iterator[Trade]:
+    """Bars as trades: open, the nearer of low and high, the other, close, each a quarter of the volume.
+
+    Nobody knows who took, nor when in the bar. A bar without volume gives none.
+    """
+    step = int(seconds * SECOND)
+    for bar in bars:
+        if bar.volume <= 0:
+            continue
+        start = micros(bar.start)
+        middle = (bar.low, bar.high) if bar.close >= bar.open else (bar.high, bar.low)
+        times = (start, start + step // 3, start + 2 * step // 3, start + step - 1)
+        for time, price in zip(times, (bar.open, *middle, bar.close), strict=True):
+            yield Trade(symbol, price, bar.volume / 4, None, time, time)
+
+
+def _read(path: Path, symbol: str, stats: FeedStats) -> Iterator[Trade]:
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith((".feather", ".parquet")):
+        yield from _columns(path, symbol)
+        return
+    if name.endswith(".zip"):
+        yield from _bars(path)
+        return
+    with _opened(path) as file:
+        first = file.readline(1 << 20)
+        if _STAMPED.match(first) or _CONVERSATION.match(first):
+            yield from _capture(chain([first], file), stats)
+            return
+        if name.endswith((".json", ".jsonl")) and first.lstrip().startswith(b"{"):
+            yield from _frames_alone(chain([first], file), stats)
+            return
+        if first.lstrip().startswith(b"["):
+            rows = json.loads(first + file.read(_MAX_BYTES))
+            if rows and len(rows[0]) >= 7 and rows[0][3] in ("buy", "sell"):
+                for time, number, _, side, price, amount, *_ in rows:
+                    yield _row(symbol, time, price, amount, side, number)
+                return
+        else:
+            head = first.decode().strip().lower().split(",")
+            found = _table(chain([first], file), head, symbol, path)
+            if found is not None:
+                yield from found
+                return
+    yield from _bars(path)
+
+
+def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
+    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def _bars(path: Path) -> Iterator[Trade]:
+    series = load_bars(path)
+    return bar_trades(series.bars, series.ticker, series.step_seconds)
+
+
+# -- captured frames --------------------------------------------------------------------------------------------------
+
+
+def _capture(lines: Iterable[bytes], stats: FeedStats) -> Iterator[Trade]:
+    """Lines of a receive time (nanoseconds, or seconds with a fraction) and a frame."""
+    decoder = BinanceDecoder(stats)
+    for line in lines:
+        stamp = _STAMPED.match(line)
+        if stamp is None:
+            stats.ignored += 1  # what the recorder wrote for itself, or asked for
+            continue
+        whole, fraction = stamp.groups()
+        received = to_micros(int(whole)) + (int(fraction[:6].ljust(6, b"0")) if fraction else 0)
+        yield from _frame(line[stamp.end() :].rstrip(), received, decoder, stats)
+
+
+def _frame(frame: bytes, received: int, decoder: BinanceDecoder, stats: FeedStats) -> Iterable[Trade]:
+    if frame.startswith(b"{") and (b'"e":"' in frame or b"@" in frame[:80]):
+        trade = decoder.decode(frame, received)
+        return () if trade is None else (trade,)
+    try:
+        found = frame_trades(frame, received)
+    except (ValueError, KeyError, TypeError, OSError, EOFError, AttributeError, SyntaxError, zlib.error):
+        stats.dropped["shape"] += 1
+        return ()
+    stats.ignored += not found
+    return found
+
+
+def _frames_alone(lines: Iterable[bytes], stats: FeedStats) -> Iterator[Trade]:
+    """Frames without a receive time: the venue's stands in for it."""
+    decoder = BinanceDecoder(stats)
+    for line in lines:
+        for t in _frame(line.strip(), 0, decoder, stats):
+            yield Trade(t.symbol, t.price, t.quantity, t.is_buyer_maker, t.venue_time, t.venue_time, t.trade_id)
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def to_micros(value: float) -> int:
+    """Seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size."""
+    if value < 1e11:
+        return round(value * 1_000_000)
+    if value < 1e14:
+        return round(value * 1000)
+    return int(value) if value < 1e17 else int(value) // 1000
+
+
+def _row(symbol: str, time: float, price: object, size: object, side: object, number: object) -> Trade:
+    at = to_micros(time)
+    maker = None if side is None else side in ("sell", True)
+    found = int(str(number)) if number not in (None, "") and str(number).isdigit() else None
+    return Trade(symbol, float(str(price)), float(str(size)), maker, at, at, found)
+
+
+def _table(lines: Iterable[bytes], head: Sequence[str], symbol: str, path: Path) -> Iterator[Trade] | None:
+    """A CSV file's trades, or None where its columns are those of bars. Raises ConfigError for quotes."""
+    if {"bid", "ask"} <= set(head):
+        raise ConfigError(f"{path}: holds quotes, not trades")
+    if head[0].isdigit() and len(head) in (6, 7, 8) and head[-1 if len(head) == 6 else -2] in ("true", "false"):
+        time, maker = (5, 6) if len(head) == 8 else (4, 5)
+        return _rows(lines, symbol, path, (time, 1, 2, maker, 0), skip=0)
+    places = [next((head.index(n) for n in names if n in head), None) for names in (_TIMES, _PRICES, _SIZES)]
+    if None in places:
+        return None
+    side = next((head.index(n) for n in ("side", "is_buyer_maker", "isbuyermaker") if n in head), None)
+    number = next((head.index(n) for n in _IDS if n in head), None)
+    return _rows(lines, symbol, path, (*places, side, number), skip=1)
+
+
+def _rows(lines: Iterable[bytes], symbol: str, path: Path, places: Sequence[int | None], skip: int) -> Iterator[Trade]:
+    time, price, size, side, number = places
+    makers = {"sell": True, "true": True, "buy": False, "false": False}
+    for count, row in enumerate(csv.reader(line.decode() for line in lines), 1):
+        if count <= skip or not row:
+            continue
+        try:
+            at = to_micros(float(row[time or 0]))
+            maker = None if side is None else makers.get(row[side].lower())
+            found = int(row[number]) if number is not None and row[number].isdigit() else None
+            yield Trade(symbol, float(row[price or 0]), float(row[size or 0]), maker, at, at, found)
+        except (ValueError, IndexError, OverflowError) as error:
+            raise ConfigError(f"{path}: line {count}: {error}") from error
+
+
+def _columns(path: Path, symbol: str) -> Iterator[Trade]:
+    """Feather and Parquet: trades where there are prices and amounts, else bars."""
+    try:
+        from pyarrow import feather, parquet
+    except ImportError:
+        raise ConfigError(f"{path}: needs pyarrow: pip install 'sixbot[feather]'") from None
+    name = path.name.lower()
+    table = feather.read_table(path) if name.endswith(".feather") else parquet.read_table(path)
+    if not {"timestamp", "price", "amount"} <= set(table.column_names):
+        yield from _bars(path)
+        return
+    columns = table.to_pydict()
+    nothing = [None] * table.num_rows
+    sides, ids = columns.get("side", nothing), columns.get("id", nothing)
+    for row in zip(columns["timestamp"], columns["price"], columns["amount"], sides, ids, strict=True):
+        yield _row(symbol, *row)
