@@ -20,6 +20,7 @@ from shared.keys import Keys
 from shared.logs import configure_logging, event_fields
 from shared.store import Store, connect
 from worker import failpoints
+from worker.compose_bots import build_fleet
 from worker.core.types import OrderType
 from worker.market.base import MarketData
 from worker.predictors.base import Predictor
@@ -153,6 +154,22 @@ def build_trader(
         account, venue, predictor, desk, book, clock, calendar, notes, options, entropy, switches.read, progress
     )
     heartbeat = Heartbeat("trading", store, clock)
+    fleet = build_fleet(
+        config,
+        account,
+        (account,),
+        store,
+        venue,
+        desk,
+        book,
+        clock,
+        calendar,
+        notes,
+        switches.read,
+        entropy,
+        lambda item: holder[0].post(item),
+        logger,
+    )
     parts = Parts(
         account=account,
         store=store,
@@ -173,6 +190,7 @@ def build_trader(
         publishes_predictions=config.predictor == "lightgbm",
         cycle_seconds=config.cycle_seconds,
         logger=logger,
+        bots=fleet,
     )
     trader = Trader(parts, signals, prepare=_preparation(config, store, venue, heartbeat, clock))
     holder.append(trader)
@@ -218,6 +236,11 @@ def run_trading(config: Config, account: str) -> ExitCode:
         venue.close()
         lock.release()
     return ExitCode.OK
+
+
+def run_bot(config: Config, bot_id: int) -> ExitCode:
+    """One bot."""
+    raise ConfigError(f"bot {bot_id}")
 
 
 def run_emergency(config: Config, account: str) -> ExitCode:

@@ -23,10 +23,10 @@ class BotDocument:
 
 
 class BotDocuments:
-    """Remembers the last good documents; only what changed is parsed again."""
+    """Remembers the last good documents; only what changed is parsed again. ``only`` leaves one stream bot."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, only: int | None = None) -> None:
+        self._store, self._only = store, only
         self._raw: dict[int, bytes | None] = {}
         self._known: dict[int, BotDocument] = {}
 
@@ -39,7 +39,7 @@ class BotDocuments:
 
     def read(self) -> Mapping[int, BotDocument]:
         """Every listed bot. Raises StoreError."""
-        ids = read_ids(self._store)
+        ids = [n for n in read_ids(self._store) if self._only is None or n in {CYCLE_BOT, self._only}]
         with translated_errors():
             raws = cast("list[bytes | None]", self._store.client.mget([self._store.keys.bot(i) for i in ids]))
         for gone in self._known.keys() - set(ids):

@@ -115,7 +115,8 @@ class Fleet:
         sender = self._sender
         sender.switches, sender.epoch, sender.snapshot = switches, epoch, snapshot
         self._reload()
-        self._sources.need({s for b in self._bots.values() for s in self._symbols(b)})
+        stale = float(switches.risk.value.stale_data_seconds)
+        self._sources.need({s for b in self._bots.values() for s in self._symbols(b)}, stale)
         self._sources.lanes({n: b.lane for n, b in self._bots.items() if b.document.value.enabled})
         for bot in list(self._bots.values()):
             self._guarded(bot, partial(self._tend, bot, ready and snapshot is not None))

@@ -21,8 +21,11 @@ from worker.trading.bots.pipeline import NEVER, Lane, Pipeline, Post, SymbolLine
 TICK_SECONDS = 0.05
 RETRY_SECONDS = 5.0
 
-OpenFeed = Callable[[tuple[str, ...]], TradeFeed]
-"""Builds a feed for symbols. Raises SixbotError where there is none."""
+OpenFeed = Callable[[tuple[str, ...], float], TradeFeed]
+"""Builds a feed for symbols that calls itself mute after so many seconds. Raises SixbotError where there is none."""
+
+Group = Callable[[str], str]
+"""Symbols of one group share one connection, since the source allows no second; empty: each set has its own."""
 
 
 @dataclass(slots=True)
@@ -34,8 +37,11 @@ class _Source:
 class Sources:
     """The trader thread calls it; a thread of its own lets the time pass in the pipelines."""
 
-    def __init__(self, open_feed: OpenFeed, post: Post, clock: Clock, logger: structlog.stdlib.BoundLogger) -> None:
-        self._open_feed, self._post, self._clock, self._logger = open_feed, post, clock, logger
+    def __init__(
+        self, open_feed: OpenFeed, group: Group, post: Post, clock: Clock, logger: structlog.stdlib.BoundLogger
+    ) -> None:
+        self._open_feed, self._group, self._post = open_feed, group, post
+        self._clock, self._logger = clock, logger
         self._sources: list[_Source] = []
         self._by_symbol: dict[str, _Source] = {}
         self._problems: dict[str, tuple[str, float]] = {}
@@ -47,21 +53,31 @@ class Sources:
         """The clock of ``received_at``, in microseconds."""
         return self._sources[0].feed.now() if self._sources else micros(self._clock.now())
 
-    def need(self, symbols: Collection[str]) -> None:
+    def need(self, symbols: Collection[str], stale_seconds: float) -> None:
         """Start what is missing, end what nobody needs."""
         now = self._clock.monotonic()
-        missing = sorted(s for s in symbols if s not in self._by_symbol and now >= self._problems.get(s, ("", 0.0))[1])
-        if missing:
-            self._begin(tuple(missing), now)
+        missing = [s for s in symbols if s not in self._by_symbol and now >= self._problems.get(s, ("", 0.0))[1]]
         for source in [s for s in self._sources if not any(x in symbols for x in s.pipeline.lines)]:
-            self._sources.remove(source)
-            for symbol in source.pipeline.lines:
-                self._by_symbol.pop(symbol, None)
-            source.feed.close()
+            self._end(source)
+        sets: dict[str, set[str]] = {}
+        for symbol in missing:
+            sets.setdefault(self._group(symbol), set()).add(symbol)
+        for group, wanted in sorted(sets.items()):
+            if group:  # one connection only: what it brought so far goes on over the new one
+                for source in [s for s in self._sources if self._group(next(iter(s.pipeline.lines))) == group]:
+                    wanted |= {x for x in source.pipeline.lines if x in symbols}
+                    self._end(source)
+            self._begin(tuple(sorted(wanted)), now, stale_seconds)
 
-    def _begin(self, symbols: tuple[str, ...], now: float) -> None:
+    def _end(self, source: _Source) -> None:
+        self._sources.remove(source)
+        for symbol in source.pipeline.lines:
+            self._by_symbol.pop(symbol, None)
+        source.feed.close()
+
+    def _begin(self, symbols: tuple[str, ...], now: float, stale_seconds: float) -> None:
         try:
-            feed = self._open_feed(symbols)
+            feed = self._open_feed(symbols, stale_seconds)
         except SixbotError as error:
             self._logger.warning("no_feed", symbols=symbols, error=str(error))
             self._problems |= dict.fromkeys(symbols, (str(error), now + RETRY_SECONDS))
