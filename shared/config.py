@@ -12,8 +12,26 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
+from shared.accounts import (
+    DEFAULT_ACCOUNT,
+    MODES,
+    AccountConfig,
+    AccountVariables,
+    Mode,
+    check_venue,
+    named,
+    prefix_of,
+    twins,
+)
 from shared.errors import ConfigError
 
 DEFAULT_TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "GOOGL", "META", "TSLA", "AMD", "SPY", "QQQ")
@@ -31,7 +49,12 @@ class Config(BaseSettings):
     """All settings of an installation. Field names are the variables' names in lower case."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+        env_file=".env",
+        env_ignore_empty=True,
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     sixbot_home: Path = Path("var")
@@ -41,7 +64,7 @@ class Config(BaseSettings):
     embedded_redis_port: Annotated[int, Field(ge=1, le=65535)] = 6380
     stop_file: Path | None = None
 
-    venue: Annotated[str, Field(pattern=r"^(simulated|alpaca)$")] = "simulated"
+    venue: str = "simulated"
     active_tickers: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TICKERS
     cycle_seconds: Annotated[float, Field(gt=0, le=86400)] = 600
     predictor: Literal["lightgbm", "document", "grok"] = "lightgbm"
@@ -92,6 +115,8 @@ class Config(BaseSettings):
     webhook_url: str | None = None
     webhook_secret: SecretStr | None = None
 
+    nested_accounts: dict[str, AccountVariables] = Field(default_factory=dict, validation_alias="accounts")
+
     web_bind: str = "127.0.0.1:5050"
     web_tls: bool = False
     secret_key: SecretStr | None = None
@@ -139,12 +164,23 @@ class Config(BaseSettings):
             raise ValueError("must be a time zone name, like America/New_York or UTC") from error
         return value
 
+    @field_validator("venue")
+    @classmethod
+    def _check_venue(cls, value: str) -> str:
+        return check_venue(value)
+
+    @field_validator("nested_accounts", mode="before")
+    @classmethod
+    def _name_accounts(cls, value: object) -> object:
+        return named(value)
+
     @model_validator(mode="after")
-    def _check_live(self) -> Config:
-        if self.venue == "alpaca" and not self.alpaca_paper and self.i_understand_live != "yes":
-            raise ValueError(
-                "ALPACA_PAPER=false trades real money: set I_UNDERSTAND_LIVE=yes as well, or ALPACA_PAPER=true"
-            )
+    def _check_accounts(self) -> Config:
+        live = self.i_understand_live == "yes"
+        problems = [p for account in self.accounts for p in account.problems(understands_live=live)]
+        problems += twins(self.accounts)
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     @model_validator(mode="after")
@@ -172,11 +208,62 @@ class Config(BaseSettings):
         told = any(name in self.reporters for name in ("stdout", "telegram", "webhook"))
         return told or self.commands_telegram or self.predictor == "grok"
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Secret files may be named like nested variables too."""
+        return init_settings, env_settings, dotenv_settings, NestedSecretsSettingsSource(file_secret_settings)
+
     @property
-    def mode(self) -> Literal["simulated", "paper", "live"]:
+    def accounts(self) -> tuple[AccountConfig, ...]:
+        """Every account of this installation, ``default`` first, the others by name."""
+        more = (
+            AccountConfig(name=name, home=self.sixbot_home, **variables.model_dump(exclude_unset=True))
+            for name, variables in sorted(self.nested_accounts.items())
+        )
+        return (self._default_account(), *more)
+
+    def account(self, name: str) -> AccountConfig:
+        """The account of that name. Raises ConfigError listing the names."""
+        for account in self.accounts:
+            if account.name == name:
+                return account
+        known = ", ".join(account.name for account in self.accounts)
+        raise ConfigError(f"no account is called {name!r}: choose from {known}, or set {prefix_of(name)}__VENUE")
+
+    def _default_account(self) -> AccountConfig:
         if self.venue == "simulated":
-            return "simulated"
-        return "paper" if self.alpaca_paper else "live"
+            return AccountConfig(
+                name=DEFAULT_ACCOUNT,
+                home=self.sixbot_home,
+                venue=self.venue,
+                url=self.sim_venue_url,
+                token=self.sim_venue_token,
+            )
+        return AccountConfig(
+            name=DEFAULT_ACCOUNT,
+            home=self.sixbot_home,
+            venue=self.venue,
+            api_key=self.alpaca_api_key,
+            secret_key=self.alpaca_secret_key,
+            paper=self.alpaca_paper,
+            crypto_only=all("/" in ticker for ticker in self.active_tickers),
+            url=self.alpaca_trading_url,
+            data_url=self.alpaca_data_url,
+            stream_url=self.alpaca_stream_url,
+            data_feed=self.alpaca_data_feed,
+        )
+
+    @property
+    def mode(self) -> Mode:
+        """That of its most dangerous account."""
+        return max((account.mode for account in self.accounts), key=MODES.index)
 
     @property
     def run_dir(self) -> Path:
@@ -219,8 +306,19 @@ def load_config(**overrides: object) -> Config:
         return Config(**overrides, **extra)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = [
-            f"{'.'.join(str(part) for part in item['loc']).upper() or 'configuration'}: "
-            f"{item['msg'].removeprefix('Value error, ')}"
+            f"{_variable(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors(include_url=False, include_input=False)
         ]
         raise ConfigError("; ".join(problems)) from None
+    except SettingsError:
+        raise ConfigError(
+            "ACCOUNTS: cannot be read: write ACCOUNTS__NAME__VENUE and so on, one variable each"
+        ) from None
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    """The variable that a validation error is about."""
+    parts = [str(part).upper() for part in place]
+    if len(parts) > 1 and parts[0] == "ACCOUNTS":
+        return "__".join([prefix_of(parts[1]), *parts[2:]])
+    return ".".join(parts) or "configuration"

@@ -42,6 +42,7 @@ KEYS: tuple[Key, ...] = (
     Key("position:{id}", "hash", "trading", "frontends", "one round trip from entry to exit"),
     Key("positions:open", "set", "trading", "gate, frontends", "ids of open positions"),
     Key("positions:closed", "sorted set", "trading", "frontends", "ids of closed positions by exit time"),
+    Key("external:{account}", "hash", "trading", "trading", "what others hold by ticker, signed"),
     Key("risk_counters:{trading_day}", "hash", "gate, trading", "gate, trading", "the day's volume and orders", 604800),
     Key("risk_last_trade", "hash", "gate", "gate", "time of the last order per ticker: the cooldown"),
     Key("predictions", "document", "predictors, anyone", "trading", "predicted change per ticker"),
@@ -137,6 +138,9 @@ class Keys:
 
     def position(self, position_id: str) -> str:
         return f"{self.prefix}position:{position_id}"
+
+    def external(self, account: str) -> str:
+        return f"{self.prefix}external:{account}"
 
     def risk_counters(self, trading_day: str) -> str:
         return f"{self.prefix}risk_counters:{trading_day}"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from shared.accounts import DEFAULT_ACCOUNT
 from shared.store import Store
-
-DEFAULT_ACCOUNT = "default"
 
 
 def merge_status(store: Store, account: str, fields: Mapping[str, Any], epoch: int) -> bool:

@@ -13,6 +13,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+import structlog
+
+from shared.accounts import DEFAULT_ACCOUNT, AccountConfig
 from shared.clock import Clock, SystemClock, TradingCalendar
 from shared.config import DEFAULT_TICKERS, Config
 from shared.errors import ConfigError, StoreError
@@ -31,6 +34,9 @@ from worker.trading.desk import OrderDesk
 from worker.trading.fence import Fence
 from worker.trading.gate import RedisGate
 from worker.trading.lease import Lease
+from worker.trading.ports import Notes
+from worker.trading.process import TradingProcess, Unit
+from worker.trading.pulse import AccountPulse, ProcessPulse
 from worker.trading.reconcile import Reconciler
 from worker.trading.status import TraderStatus
 from worker.trading.switches import SwitchReader
@@ -56,17 +62,17 @@ def entropy() -> str:
     return "".join(source.choice(_LETTERS) for _ in range(ENTROPY_LENGTH))
 
 
-def open_venue(config: Config, clock: Clock) -> Venue:
-    """The venue of account ``default``. Its library is imported here and nowhere else. Raises ConfigError."""
-    if config.venue == "simulated":
+def open_venue(account: AccountConfig, clock: Clock) -> Venue:
+    """The account's venue. Its library is imported here and nowhere else. Raises ConfigError."""
+    if account.venue == "simulated":
         from worker.venues.simulated.client import SimulatedVenue
 
-        return SimulatedVenue.from_config(config, clock)
-    if config.venue == "alpaca":
+        return SimulatedVenue.from_account(account, clock)
+    if account.venue == "alpaca":
         from worker.venues.alpaca import AlpacaVenue
 
-        return AlpacaVenue.from_config(config, clock)
-    raise ConfigError(f"VENUE: unknown venue {config.venue!r}")
+        return AlpacaVenue.from_account(account, clock)
+    raise ConfigError(f"{account.variable('venue')}: unknown venue {account.venue!r}")
 
 
 def open_predictor(config: Config, store: Store) -> Predictor:
@@ -111,7 +117,7 @@ def open_grok(config: Config) -> GrokPredictor:
     if config.grok_api_key is None:
         raise ConfigError("GROK_API_KEY is not set")
     clock = SystemClock()
-    venue, source = open_venue(config, clock), open_market_data(config)
+    venue, source = open_venue(config.account(DEFAULT_ACCOUNT), clock), open_market_data(config)
     client = GrokClient(config.grok_api_key.get_secret_value(), config.grok_url, config.grok_model)
     store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
     market = venue if source is None else SourcedMarket(venue, source)
@@ -119,26 +125,22 @@ def open_grok(config: Config) -> GrokPredictor:
 
 
 def build_trader(
-    config: Config, account: str, signals: StopSignals, venue: Venue, lock: AccountLock
+    config: Config,
+    account: AccountConfig,
+    signals: StopSignals,
+    venue: Venue,
+    lock: AccountLock,
+    pulse: AccountPulse,
+    logger: structlog.stdlib.BoundLogger,
 ) -> tuple[Trader, KeyWatcher]:
-    """One account's trader and the watcher that wakes it."""
+    """One account's trader, with a connection of its own, and the watcher that wakes it."""
     clock, url = SystemClock(), config.redis_address()
     keys = Keys(config.sixbot_key_prefix)
     store = Store(connect(url), keys)
-    logger = configure_logging("trading", config.log_level, config.log_format, config.log_dir)
     calendar = TradingCalendar(ZoneInfo(config.trading_day_tz))
-    book, gate = RedisBook(store, account, calendar), RedisGate(url, keys, account)
-    fence = Fence(store, account, clock)
-
-    def notes(kind: str, /, **fields: object) -> None:
-        logger.info(kind, **fields)
-        if kind == "order":
-            return  # the book wrote that event with the change itself
-        try:
-            store.add_event(keys.events, event_fields(kind, {"time": clock.now().isoformat(), **fields}))
-        except StoreError as error:
-            logger.warning("event_lost", kind=kind, error=str(error))
-
+    book, gate = RedisBook(store, account.name, calendar), RedisGate(url, keys, account.name)
+    fence = Fence(store, account.name, clock)
+    notes = _notes(store, account.name, clock, logger)
     holder: list[Trader] = []
 
     def progress() -> None:
@@ -147,17 +149,29 @@ def build_trader(
 
     switches = SwitchReader(store, clock)
     desk = OrderDesk(venue, gate, book, clock, notes, fence.in_flight, config.unknown_resolve_seconds)
-    reconciler = Reconciler(account, venue, desk, book, clock, calendar, notes, progress)
-    options = CycleOptions(config.active_tickers, OrderType(config.order_type), config.limit_offset_pct)
-    predictor = open_predictor(config, store)
-    cycle = Cycle(
-        account, venue, predictor, desk, book, clock, calendar, notes, options, entropy, switches.read, progress
-    )
-    heartbeat = Heartbeat("trading", store, clock)
+    cycle = None
+    if account.is_default:
+        options = CycleOptions(config.active_tickers, OrderType(config.order_type), config.limit_offset_pct)
+        predictor = open_predictor(config, store)
+        cycle = Cycle(
+            account.name,
+            venue,
+            predictor,
+            desk,
+            book,
+            clock,
+            calendar,
+            notes,
+            options,
+            entropy,
+            switches.read,
+            progress,
+        )
+    names = [known.name for known in config.accounts]
+    mode = config.mode if account.is_default else account.mode
     fleet = build_fleet(
         config,
         account,
-        (account,),
         store,
         venue,
         desk,
@@ -171,19 +185,19 @@ def build_trader(
         logger,
     )
     parts = Parts(
-        account=account,
+        account=account.name,
         store=store,
         venue=venue,
         gate=gate,
         book=book,
         desk=desk,
-        reconciler=reconciler,
+        reconciler=Reconciler(account.name, venue, desk, book, clock, calendar, notes, progress),
         cycle=cycle,
         fence=fence,
-        lease=Lease(store, account, lock.identity, entropy()),
+        lease=Lease(store, account.name, lock.identity, entropy()),
         switches=switches,
-        status=TraderStatus(store, account, config.mode, book, clock, calendar),
-        heartbeat=heartbeat,
+        status=TraderStatus(store, account.name, names, mode, book, clock, calendar),
+        heartbeat=pulse,
         clock=clock,
         calendar=calendar,
         notes=notes,
@@ -192,49 +206,96 @@ def build_trader(
         logger=logger,
         bots=fleet,
     )
-    trader = Trader(parts, signals, prepare=_preparation(config, store, venue, heartbeat, clock))
+    trader = Trader(parts, signals, prepare=_preparation(config, account, store, venue, pulse, clock))
     holder.append(trader)
     watched = [keys.trading_settings, keys.risk_settings, keys.trading_armed, keys.trading_epoch]
     return trader, KeyWatcher(url, watched, trader.wake)
 
 
-def _preparation(config: Config, store: Store, venue: Venue, heartbeat: Heartbeat, clock: Clock) -> Callable[[], None]:
+def _notes(store: Store, account: str, clock: Clock, logger: structlog.stdlib.BoundLogger) -> Notes:
+    """What happened, into the log and the ``events`` stream; the book writes orders itself, with their change."""
+
+    def notes(kind: str, /, **fields: object) -> None:
+        logger.info(kind, **fields)
+        if kind == "order":
+            return
+        told = {"time": clock.now().isoformat(), "account": account, **fields}
+        try:
+            store.add_event(store.keys.events, event_fields(kind, told))
+        except StoreError as error:
+            logger.warning("event_lost", kind=kind, error=str(error))
+
+    return notes
+
+
+def _preparation(
+    config: Config, account: AccountConfig, store: Store, venue: Venue, pulse: AccountPulse, clock: Clock
+) -> Callable[[], None]:
     """What must exist before the first cycle: on the simulated market, a model. Real accounts bring their own."""
 
     def progress(done: int, total: int) -> None:
-        heartbeat.extra["progress"] = {"what": "training the first model", "done": done, "total": total}
-        heartbeat.beat(force=done == total)
+        pulse.extra["progress"] = {"what": "training the first model", "done": done, "total": total}
+        pulse.beat(force=done == total)
 
     def prepare() -> None:
-        if config.predictor != "lightgbm" or config.mode != "simulated":
+        if not account.is_default or config.predictor != "lightgbm" or account.mode != "simulated":
             return
         from worker.models.bootstrap import ensure_model
         from worker.models.registry import ModelRegistry
 
         registry = ModelRegistry(store, clock)
         ensure_model(registry, venue, config.active_tickers, config.predict_horizon_minutes, clock, progress)
-        heartbeat.extra.pop("progress", None)
+        pulse.extra.pop("progress", None)
 
     return prepare
 
 
-def run_trading(config: Config, account: str) -> ExitCode:
-    """The trading worker's process, from its lock to its farewell."""
-    signals = StopSignals()
-    signals.install()
-    lock = AccountLock(config.run_dir, account)
-    lock.acquire()
-    venue = open_venue(config, SystemClock())
-    try:
-        trader, watcher = build_trader(config, account, signals, venue, lock)
-        watcher.start()
+class _Running:
+    """A trader between the start and the end of what wakes it."""
+
+    def __init__(self, trader: Trader, watcher: KeyWatcher) -> None:
+        self._trader, self._watcher = trader, watcher
+
+    def run(self) -> None:
+        self._watcher.start()
         try:
-            trader.run()
+            self._trader.run()
         finally:
-            watcher.close()
+            self._watcher.close()
+
+
+def chosen(config: Config, account: str | None) -> tuple[AccountConfig, ...]:
+    """The accounts that a process works for: one, or all without a name. Raises ConfigError."""
+    return config.accounts if account is None else (config.account(account),)
+
+
+def process_name(worker: str, account: str | None) -> str:
+    """A process for one further account has a heartbeat of its own beside the one for all."""
+    return worker if account in {None, DEFAULT_ACCOUNT} else f"{worker}-{account}"
+
+
+def run_trading(config: Config, account: str | None) -> ExitCode:
+    """The trading worker's process: all accounts, or one, from their locks to the farewell."""
+    clock, signals = SystemClock(), StopSignals()
+    signals.install()
+    accounts = chosen(config, account)
+    store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
+    name = process_name("trading", account)
+    logger = configure_logging(name, config.log_level, config.log_format, config.log_dir)
+    pulse = ProcessPulse(Heartbeat(name, store, clock), [a.name for a in accounts], clock)
+    venues = {a.name: open_venue(a, clock) for a in accounts}
+
+    def unit(account: AccountConfig) -> Unit:
+        lock, own = AccountLock(config.run_dir, account.name), pulse.accounts[account.name]
+        told = logger.bind(account=account.name)
+        venue = venues[account.name]
+        return Unit(lock, lambda: _Running(*build_trader(config, account, signals, venue, lock, own, told)), own, told)
+
+    try:
+        TradingProcess([unit(a) for a in accounts], pulse, signals).run()
     finally:
-        venue.close()
-        lock.release()
+        for venue in venues.values():
+            venue.close()
     return ExitCode.OK
 
 
@@ -243,48 +304,48 @@ def run_bot(config: Config, bot_id: int) -> ExitCode:
     raise ConfigError(f"bot {bot_id}")
 
 
-def run_emergency(config: Config, account: str) -> ExitCode:
-    """The emergency worker's process."""
+def run_emergency(config: Config, account: str | None) -> ExitCode:
+    """The emergency worker's process, for all accounts or one."""
+    from worker.emergency.account import AccountStop
     from worker.emergency.keys import EmergencyKeys
-    from worker.emergency.latch import MemoryFile
+    from worker.emergency.latch import MemoryFile, inherit, memory_path, read_memories
     from worker.emergency.trader import TraderProcess
     from worker.emergency.worker import EmergencyWorker, write_pid
 
     clock, url = SystemClock(), config.redis_address()
+    accounts = chosen(config, account)
     keys = Keys(config.sixbot_key_prefix)
     store = Store(connect(url, timeout_seconds=EMERGENCY_REDIS_SECONDS), keys)
-    logger = configure_logging("emergency", config.log_level, config.log_format, config.log_dir)
-    memory = MemoryFile(config.run_dir / f"emergency-{account}.json")
-    venue = open_venue(config, clock)
+    name = process_name("emergency", account)
+    logger = configure_logging(name, config.log_level, config.log_format, config.log_dir)
+    memories = [MemoryFile(memory_path(config.run_dir, a.name)) for a in accounts]
+    inherit(memories[0], memories[1:], read_memories(config.run_dir))
+    venues = [open_venue(a, clock) for a in accounts]
+    stops = [
+        AccountStop(a.name, venue, memory, TraderProcess(store, a.name, config.run_dir), clock, logger)
+        for a, venue, memory in zip(accounts, venues, memories, strict=True)
+    ]
     holder: list[EmergencyWorker] = []
     signals = StopSignals(lambda: holder[0].wake() if holder else None)
-    worker = EmergencyWorker(
-        config,
-        account,
-        venue,
-        EmergencyKeys(store, account, clock),
-        memory,
-        TraderProcess(store, account, config.run_dir),
-        Heartbeat("emergency", store, clock),
-        signals,
-        clock,
-        logger,
-    )
+    emergency_keys = EmergencyKeys(store, [a.name for a in accounts], clock)
+    worker = EmergencyWorker(config, stops, emergency_keys, Heartbeat(name, store, clock), signals, clock, logger)
     holder.append(worker)
     signals.install()
-    write_pid(config, account)
+    write_pid(config, accounts[0].name)
     watcher = KeyWatcher(url, [keys.trading_settings, keys.risk_settings], worker.wake)
     watcher.start()
     try:
         worker.run()
     finally:
         watcher.close()
-        venue.close()
-        memory.close()
+        for venue in venues:
+            venue.close()
+        for memory in memories:
+            memory.close()
     return ExitCode.OK
 
 
-def run_heartbeat(config: Config, _account: str) -> ExitCode:
+def run_heartbeat(config: Config, _account: str | None) -> ExitCode:
     """The heartbeat worker's process."""
     from worker.drill import last_passed
     from worker.heartbeat.checks import Checker, probes_of
@@ -301,7 +362,7 @@ def run_heartbeat(config: Config, _account: str) -> ExitCode:
     return ExitCode.OK
 
 
-def run_exchange(config: Config, _account: str) -> ExitCode:
+def run_exchange(config: Config, _account: str | None) -> ExitCode:
     """The simulated venue's process. Raises ConfigError where its port is taken or the venue is a real one."""
     from worker.core.matching import EngineOptions, MatchingEngine
     from worker.venues.simulated.ledger import Ledger
@@ -324,7 +385,9 @@ def run_exchange(config: Config, _account: str) -> ExitCode:
         EngineOptions(latency=EXCHANGE_LATENCY),
         random.SystemRandom().random,
     )
-    exchange = Exchange(market, engine, ledger, clock, venue_token(config), admin=config.sim_admin)
+    exchange = Exchange(
+        market, engine, ledger, clock, venue_token(config.account(DEFAULT_ACCOUNT)), admin=config.sim_admin
+    )
     heartbeat = Heartbeat("exchange", store, clock)
 
     def stopping() -> bool:
@@ -341,7 +404,7 @@ def run_exchange(config: Config, _account: str) -> ExitCode:
     return ExitCode.OK
 
 
-def run_web(config: Config, _account: str) -> ExitCode:
+def run_web(config: Config, _account: str | None) -> ExitCode:
     """gunicorn in this very process; it never returns where it could be started."""
     config.log_dir.mkdir(parents=True, exist_ok=True)
     log = str(config.log_dir / "web.log")
@@ -351,14 +414,14 @@ def run_web(config: Config, _account: str) -> ExitCode:
     return ExitCode.FAILURE
 
 
-def run_jobs(config: Config, _account: str) -> ExitCode:
+def run_jobs(config: Config, _account: str | None) -> ExitCode:
     """The jobs worker's process."""
     from worker.compose_jobs import run_jobs as run
 
     return run(config, entropy())
 
 
-WORKERS: dict[str, Callable[[Config, str], ExitCode]] = {
+WORKERS: dict[str, Callable[[Config, str | None], ExitCode]] = {
     "trading": run_trading,
     "emergency": run_emergency,
     "heartbeat": run_heartbeat,
@@ -368,8 +431,8 @@ WORKERS: dict[str, Callable[[Config, str], ExitCode]] = {
 }
 
 
-def run_worker(name: str, config: Config, account: str = "default") -> ExitCode:
-    """Run one worker until it is told to stop. Raises ConfigError for a name that is none."""
+def run_worker(name: str, config: Config, account: str | None = None) -> ExitCode:
+    """Run one worker until it is told to stop: for one account, or for all. Raises ConfigError for a wrong name."""
     try:
         worker = WORKERS[name]
     except KeyError:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
+from shared.accounts import AccountConfig
 from shared.bots import BotSettings
 from shared.clock import Clock, TradingCalendar
 from shared.config import Config
@@ -27,8 +28,7 @@ from worker.venues.base import Venue
 
 def build_fleet(
     config: Config,
-    account: str,
-    accounts: tuple[str, ...],
+    account: AccountConfig,
     store: Store,
     venue: Venue,
     desk: OrderDesk,
@@ -43,19 +43,19 @@ def build_fleet(
     only: int | None = None,
 ) -> Fleet:
     """Everything that the account's stream bots need; ``only`` runs one of them."""
-    sender = OrderSender(account, venue, desk, book, clock, calendar, read_switches)
+    sender = OrderSender(account.name, venue, desk, book, clock, calendar, read_switches)
 
     def new_runner(settings: BotSettings) -> BotRunner:
         return BotRunner(settings, sender, desk, book, venue, clock, notes, entropy)
 
     fleet = Fleet(
-        account,
-        accounts,
+        account.name,
+        tuple(known.name for known in config.accounts),
         BotDocuments(store, only),
         sender,
         book,
-        Sources(feed_opener(config, venue.name), feed_group(config, venue.name), post, clock, logger),
-        BotStatus(store, account, clock),
+        Sources(feed_opener(config, account), feed_group(config, account), post, clock, logger),
+        BotStatus(store, account.name, clock),
         clock,
         new_runner,
         model_opener(store, clock),
@@ -78,18 +78,18 @@ def model_opener(store: Store, clock: Clock) -> Callable[[], Model]:
     return new_model
 
 
-def feed_kind(config: Config, venue: str) -> str:
-    """``BOT_FEED``, or what the venue's name says."""
+def feed_kind(config: Config, account: AccountConfig) -> str:
+    """``BOT_FEED``, or what the account's venue has."""
     if config.bot_feed != "auto":
         return config.bot_feed
-    return "binance" if venue.startswith("ccxt:binance") else venue
+    return "binance" if account.venue.startswith("ccxt:binance") else account.venue
 
 
-def feed_opener(config: Config, venue: str) -> OpenFeed:
-    """Opens feeds for an account at ``venue``. A feed's library is imported where it is used."""
+def feed_opener(config: Config, account: AccountConfig) -> OpenFeed:
+    """Opens feeds for an account. A feed's library is imported where it is used."""
 
     def open_feed(symbols: tuple[str, ...], stale_seconds: float) -> TradeFeed:
-        kind = feed_kind(config, venue)
+        kind = feed_kind(config, account)
         if kind == "binance":
             from worker.feeds.binance import BinanceFeed
 
@@ -102,14 +102,15 @@ def feed_opener(config: Config, venue: str) -> OpenFeed:
             from worker.feeds.simulated import SimulatedFeed
             from worker.venues.simulated.token import venue_token
 
-            return SimulatedFeed(symbols, config.sim_venue_url, venue_token(config), stale_seconds=stale_seconds)
-        raise ConfigError(f"no live trades are known for the venue {venue}: set BOT_FEED")
+            url = account.url or config.sim_venue_url
+            return SimulatedFeed(symbols, url, venue_token(account), stale_seconds=stale_seconds)
+        raise ConfigError(f"no live trades are known for the venue {account.venue}: set BOT_FEED")
 
     return open_feed
 
 
-def feed_group(config: Config, venue: str) -> Callable[[str], str]:
+def feed_group(config: Config, account: AccountConfig) -> Callable[[str], str]:
     """Alpaca allows one connection for stocks and one for crypto, a key."""
-    if feed_kind(config, venue) != "alpaca":
+    if feed_kind(config, account) != "alpaca":
         return lambda _symbol: ""
     return lambda symbol: "crypto" if "/" in symbol else "stocks"

@@ -170,7 +170,9 @@ class AccountLock:
         self._fd: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock or raise AccountLocked naming the holder."""
+        """Take the lock, or keep it where it is ours already. Raises AccountLocked naming the holder."""
+        if self._fd is not None:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -9,11 +9,10 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from tests.servers.binance import BinanceServer, trade_frame
-
 from shared.clock import SystemClock
 from shared.control import Actor
 from shared.store import Store
+from tests.servers.binance import BinanceServer, trade_frame
 from tests.servers.exchange import ExchangeServer
 from tests.servers.stack import Stack
 from tests.support import eventually

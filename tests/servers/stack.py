@@ -35,6 +35,7 @@ class Stack:
         self.home, self.server = home, server
         self.redis: redis.Redis = connect(server.url, timeout_seconds=5)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.program: tuple[str, ...] = ("-m", "worker")
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("SIXBOT_", "ALPACA_", "REDIS_"))},
             "SIXBOT_HOME": str(home),
@@ -55,13 +56,14 @@ class Stack:
         for name in names:
             eventually(lambda name=name: self.beats(name), what=f"a heartbeat of {name}: {self.output(name)[-2000:]}")
 
-    def launch(self, name: str, **settings: str) -> None:
-        """Start one worker and do not wait for it."""
-        if name in self.processes:
-            self.processes[name].wait(30)
-        with (self.home / f"{name}.out").open("ab") as output:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "worker", "worker", name],
+    def launch(self, name: str, *, role: str = "", **settings: str) -> None:
+        """Start one worker and do not wait for it; a second one of a kind is known by its ``role``."""
+        role = role or name
+        if role in self.processes:
+            self.processes[role].wait(30)
+        with (self.home / f"{role}.out").open("ab") as output:
+            self.processes[role] = subprocess.Popen(
+                [sys.executable, *self.program, "worker", name],
                 env={**self.environment, **settings},
                 stdout=output,
                 stderr=output,

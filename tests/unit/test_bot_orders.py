@@ -132,6 +132,8 @@ class Bench:
     def _heard(self, change: Change) -> None:
         self.changes.append(change)
         self.bot.on_change(change)
+        for before, after in change.moved:
+            self.bot.on_position(before, after, by_own=True)
 
     def trade(self, price: Decimal) -> None:
         self.price = price

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import NoReturn
 
 import typer
 
@@ -53,7 +54,7 @@ def exit_codes() -> Iterator[None]:
         fail("interrupted", Exit.INTERRUPTED)
 
 
-def fail(message: str, code: Exit = Exit.FAILURE) -> None:
+def fail(message: str, code: Exit = Exit.FAILURE) -> NoReturn:
     """Say why on stderr and end with the code."""
     typer.echo(f"sixbot: {message}", err=True)
     raise typer.Exit(code)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from shared.accounts import DEFAULT_ACCOUNT
 from shared.clock import SystemClock
 from shared.config import load_config
 from worker.cli.common import Exit, exit_codes, open_store, print_json
@@ -24,7 +25,7 @@ def stop_drill(
         if config.mode == "live":
             raise DrillRefused("the account is LIVE: a drill places orders, so it is held on simulated or paper only")
         store = open_store(config)
-        venue = open_venue(config, clock)
+        venue = open_venue(config.account(DEFAULT_ACCOUNT), clock)
         try:
             report = Drill(config, store, venue, clock, entropy).hold(channel)
         finally:

@@ -9,8 +9,8 @@ from shared.errors import ConfigError, SixbotError, StoreError
 from worker.runtime import AccountLocked, ExitCode
 
 
-def run(name: str, account: str = "default") -> int:
-    """Until it is told to stop; returns the exit code."""
+def run(name: str, account: str | None = None) -> int:
+    """Until it is told to stop, for one account or all; returns the exit code."""
     from worker.compose import run_worker
 
     try:

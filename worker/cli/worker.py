@@ -11,7 +11,9 @@ from worker.cli.process import run
 
 def worker(
     name: Annotated[str, typer.Argument(help="trading, emergency, heartbeat, jobs, exchange or web")],
-    account: Annotated[str, typer.Option(help="The account to work for.")] = "default",
+    account: Annotated[
+        str | None, typer.Option(help="The one account that trading or emergency works for; all without it.")
+    ] = None,
 ) -> None:
     """Run one worker until it is told to stop."""
     raise typer.Exit(run(name, account))

@@ -187,10 +187,7 @@ class BotManager:
         if found is None:
             return False
         if position is not None:
-            found.bought_qty, found.bought_notional = position.bought_qty, position.bought_notional
-            found.sold_qty = position.sold_qty
-            if found.opened_at is None and position.bought_qty:
-                found.opened_at = now
+            self._sums(found, position, now)
         if order.effect is Effect.ENTRY:
             found.entry, found.entry_gone = order, False
         else:
@@ -200,6 +197,21 @@ class BotManager:
         self._account(found, now)
         self._dirty[found.id] = None
         return True
+
+    def on_position(self, position: Position, now: float) -> None:
+        """A position that somebody else's order changed: sold by hand, flattened by a stop, liquidated."""
+        found = self.positions.get(position.id)
+        if found is not None:
+            self._sums(found, position, now)
+            self._account(found, now)
+            self._dirty[found.id] = None
+
+    @staticmethod
+    def _sums(found: BotPosition, position: Position, now: float) -> None:
+        found.bought_qty, found.bought_notional = position.bought_qty, position.bought_notional
+        found.sold_qty = position.sold_qty
+        if found.opened_at is None and position.bought_qty:
+            found.opened_at = now
 
     def _exit_changed(self, found: BotPosition, order: Order, now: float) -> None:
         if not (order.is_final or order.state is _S.ABSENT):

@@ -9,6 +9,9 @@ import re
 
 from worker.core.types import Effect
 
+FLATTEN_PREFIX = "f-"
+"""How the ids begin under which the emergency worker closes positions: ``f-{stop}-{symbol}-{n}``."""
+
 _PATTERN = re.compile(r"^sb([ex])(\d{1,10})r([a-z0-9]{10,18})$")
 _LETTER = {Effect.ENTRY: "e", Effect.EXIT: "x"}
 _EFFECT = {letter: effect for effect, letter in _LETTER.items()}

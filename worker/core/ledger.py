@@ -15,12 +15,15 @@ from typing import Any
 from shared.clock import rfc3339
 from shared.documents import json_number
 from shared.keys import TRADES_LOG_LENGTH
-from worker.core.orders import STATUS, Order, act, micros, observe
+from worker.core.foreign import Holdings, share_out
+from worker.core.orders import EXTERNAL, STATUS, Order, act, micros, observe
 from worker.core.positions import Position, add_fill
 from worker.core.stats import Stats, outcome_of
 from worker.core.types import Effect, Execution, OrderState, Side, VenueOrder
 
 ZERO = Decimal(0)
+
+NOTHING_HELD = Holdings({}, None)
 
 OTHER_EXIT = "MANUAL"
 """The exit reason of every close that no level, time limit, stop or liquidation caused; the cycle's own sells too."""
@@ -28,11 +31,20 @@ OTHER_EXIT = "MANUAL"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An order with its executions by id and its position (None before the first fill)."""
+    """An order with its executions by id and its position (None before the first fill).
+
+    A foreign order has no position of its own, but ``holdings``: what its fills may touch.
+    """
 
     order: Order
     executions: Mapping[str, Execution]
     position: Position | None
+    holdings: Holdings = NOTHING_HELD
+
+    @property
+    def positions(self) -> Mapping[str, Position]:
+        """Every position that the order can change, by id."""
+        return self.holdings.positions if self.position is None else {self.position.id: self.position}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +77,15 @@ class Change:
         return self.after.order.state in never and self.before.order.state not in never
 
     @property
-    def closed_now(self) -> Position | None:
-        """The position, where this change completed the round trip."""
-        after = self.after.position
-        was_closed = self.before.position is not None and self.before.position.is_closed
-        return after if after is not None and after.is_closed and not was_closed else None
+    def moved(self) -> list[tuple[Position | None, Position]]:
+        """Positions that changed, as they were (None: there was none) and as they are."""
+        known = self.before.positions
+        return [(known.get(name), p) for name, p in self.after.positions.items() if known.get(name) != p]
+
+    @property
+    def fees_delta(self) -> Decimal:
+        """What we paid in fees by this change."""
+        return _own_fees(self.after.order) - _own_fees(self.before.order)
 
 
 def take_in(bundle: Bundle, told: VenueOrder, executions: Sequence[Execution], now: datetime, *, venue: str) -> Bundle:
@@ -80,6 +96,9 @@ def take_in(bundle: Bundle, told: VenueOrder, executions: Sequence[Execution], n
     order = observe(bundle.order, told, known.values(), now)
     times = [e.time for e in known.values()]
     filled_at = max(times) if times else told.updated_at or now
+    if order.is_external:
+        order, holdings = share_out(bundle.order, order, known.values(), bundle.holdings, filled_at)
+        return Bundle(order, known, None, holdings)
     return Bundle(order, known, _position(bundle, order, filled_at, venue))
 
 
@@ -93,7 +112,7 @@ def _position(bundle: Bundle, order: Order, filled_at: datetime, venue: str) -> 
     qty = order.filled_qty - before.filled_qty
     notional = order.filled_notional - before.filled_notional
     fees = order.fees - before.fees
-    if order.is_external or not (qty or notional or fees):
+    if not (qty or notional or fees):
         return bundle.position
     position = bundle.position or Position(
         id=order.position_id,
@@ -118,26 +137,38 @@ def update_stats(stats: Stats, change: Change, day_of: Callable[[datetime], str]
 
     ``day_of`` names the trading day of a moment.
     """
-    before, after = change.before, change.after
-    if after.order.is_external:
-        return stats
-    if after.order.state is OrderState.REJECTED and before.order.state is not OrderState.REJECTED:
+    before, after = change.before.order, change.after.order
+    if after.state is OrderState.REJECTED and before.state is not OrderState.REJECTED and not after.is_external:
         stats = replace(stats, failed=stats.failed + 1)
-    stats = replace(stats, fees=stats.fees + after.order.fees - before.order.fees)
-    if after.position == before.position:
-        return stats
-    old = outcome_of(before.position, day_of) if before.position else None
-    new = outcome_of(after.position, day_of) if after.position else None
-    if old is not None:
-        stats = stats.with_outcome(old, -1)
-    return stats if new is None else stats.with_outcome(new)
+    stats = replace(stats, fees=stats.fees + change.fees_delta)
+    for was, now in change.moved:
+        old = outcome_of(was, day_of) if was is not None else None
+        new = outcome_of(now, day_of)
+        if old is not None:
+            stats = stats.with_outcome(old, -1)
+        if new is not None:
+            stats = stats.with_outcome(new)
+    return stats
+
+
+def own_part(order: Order) -> tuple[Decimal, Decimal]:
+    """Quantity and notional of the order's fills that are in positions of ours."""
+    if not order.is_external:
+        return order.filled_qty, order.filled_notional
+    ours = [c for c in order.claims if c.position_id]
+    return sum((c.qty for c in ours), ZERO), sum((c.notional for c in ours), ZERO)
+
+
+def _own_fees(order: Order) -> Decimal:
+    return sum((c.fees for c in order.claims if c.position_id), ZERO) if order.is_external else order.fees
 
 
 def log_entry(order: Order) -> dict[str, Any]:
-    """The order's entry in ``trades_log``."""
-    price = order.avg_fill_price or order.limit_price or order.ref_price
-    qty = order.filled_qty if order.filled_qty else order.qty
-    total = order.filled_notional if order.filled_qty else price * qty
+    """The order's entry in ``trades_log``; of a foreign order, the part that closed positions of ours."""
+    qty, total = own_part(order)
+    price = total / qty if qty else order.limit_price or order.ref_price
+    if not qty:
+        qty, total = order.qty, price * order.qty
     return {
         "time": rfc3339(order.created_at),
         "ticker": order.ticker,
@@ -145,7 +176,7 @@ def log_entry(order: Order) -> dict[str, Any]:
         "qty": json_number(qty),
         "price": json_number(price),
         "total_value": json_number(total),
-        "reason": f"{order.reason}; {order.note}" if order.note else order.reason,
+        "reason": "; ".join(filter(None, (EXTERNAL if order.is_external else "", order.reason, order.note))),
         "order_id": order.venue_order_id or order.client_order_id,
         "status": STATUS[order.state],
         "client_order_id": order.client_order_id,
@@ -155,7 +186,7 @@ def log_entry(order: Order) -> dict[str, Any]:
 def update_log(log: object, order: Order) -> list[Any]:
     """``trades_log`` with the order's entry updated in place or appended: at most 200, the newest last."""
     entries = list(log) if isinstance(log, list) else []
-    if order.is_external:
+    if order.is_external and not own_part(order)[0]:
         return entries
     entry = log_entry(order)
     for index in range(len(entries) - 1, -1, -1):

@@ -66,12 +66,23 @@ def micros(amount: Decimal) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """What a foreign order's fills did to a position of ours, or with no ``position_id``: what stays others'."""
+
+    position_id: str
+    qty: Decimal
+    notional: Decimal
+    fees: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """One order of ours, or a foreign one (``bot_id`` EXTERNAL, named by the venue's id).
 
     ``filled_qty`` and ``filled_notional`` are the best known totals and only grow. ``reserved`` is what the order
-    takes from the day's cap, in 1e-6 of the quote currency. ``version`` counts writes. ``exit_reason`` is what a
-    position is closed for when this order closes it.
+    takes from the day's cap, in 1e-6 of the quote currency. ``claims`` share a foreign order's fills out, in the order
+    in which they filled. ``version`` counts writes. ``exit_reason`` is what a position is closed for when this order
+    closes it.
     """
 
     client_order_id: str
@@ -99,6 +110,7 @@ class Order:
     fees: Decimal = Decimal(0)
     note: str = ""
     history: tuple[tuple[str, str], ...] = ()
+    claims: tuple[Claim, ...] = ()
     version: int = 0
     exit_reason: str = ""
     confidence: str = ""
@@ -163,6 +175,7 @@ def observe(order: Order, told: VenueOrder, executions: Iterable[Execution], now
         filled_notional=notional,
         fees=fees,
         note=told.reason or order.note,
+        qty=told.qty if order.is_external and told.qty else order.qty,
     )
     changed = replace(changed, reserved=reservation(replace(changed, state=state)))
     if state is not order.state:
@@ -182,18 +195,28 @@ def _totals(order: Order, told: VenueOrder, executions: Iterable[Execution]) -> 
     """Quantity, notional and fees. Pushed executions and those read by REST may be the same under other ids, so that
     either set is believed alone, and both together only where they add up to what the venue says."""
     known = list(executions)
-    pushed, derived = [e for e in known if not e.derived], [e for e in known if e.derived]
     cumulative = max(told.filled_qty, order.filled_qty)
-    best = derived if _quantity(pushed) < _quantity(derived) else pushed
-    if _quantity(best) < cumulative and _quantity(known) == cumulative:
-        best = known
-    fees = max(_fees(best), _fees(pushed), _fees(derived))  # a stream may not tell the fee of a fill that it tells
+    best = _best(known, cumulative)
+    # A stream may not tell the fee of a fill that it tells.
+    fees = max(_fees(best), *(_fees(e for e in known if e.derived is derived) for derived in (False, True)))
     if _quantity(best) >= cumulative:
         return _quantity(best), sum((e.qty * e.price for e in best), Decimal(0)), fees
     fees = max(fees, order.fees)
     if told.filled_qty >= order.filled_qty and told.avg_fill_price is not None and told.filled_qty:
         return told.filled_qty, told.filled_qty * told.avg_fill_price, fees
     return order.filled_qty, order.filled_notional, fees
+
+
+def _best(known: list[Execution], cumulative: Decimal) -> list[Execution]:
+    pushed, derived = [e for e in known if not e.derived], [e for e in known if e.derived]
+    best = derived if _quantity(pushed) < _quantity(derived) else pushed
+    return known if _quantity(best) < cumulative and _quantity(known) == cumulative else best
+
+
+def counted(order: Order, executions: Iterable[Execution]) -> list[Execution]:
+    """The executions that make up the order's totals; none where those are the venue's rounded figures."""
+    best = _best(list(executions), order.filled_qty)
+    return best if _quantity(best) == order.filled_qty else []
 
 
 def _fees(executions: Iterable[Execution]) -> Decimal:
@@ -205,7 +228,9 @@ def _quantity(executions: Iterable[Execution]) -> Decimal:
 
 
 def _state(order: Order, told: OrderState, filled: Decimal) -> OrderState:
-    if filled >= order.qty:
+    if order.is_external:
+        pass  # its quantity may be unknown (an order by notional), so that only the venue's word says when it is done
+    elif filled >= order.qty:
         told = S.FILLED
     elif filled > 0 and told in {S.SUBMITTED, S.ACCEPTED}:
         told = S.PARTIALLY_FILLED

@@ -15,6 +15,7 @@ from shared.documents import RiskSettings
 from worker.core.types import Effect, Instrument, LastPrice, OrderType, Side
 
 FUTURE_TOLERANCE = timedelta(seconds=5)
+HELD_BY_OTHERS = "held or worked by someone else (EXTERNAL)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ def instrument(intent: Intent, book: BookView, limits: RiskSettings, market: Mar
 
 def frozen_symbol(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
     why = book.frozen.get(intent.ticker)
-    if why is None or (why == "ABSENT" and not _entry(intent)):
+    if why is None or (why in {"ABSENT", HELD_BY_OTHERS} and not _entry(intent)):
         return None
     return Denial("SYMBOL_FROZEN", f"an order in {intent.ticker} is {why}")
 

@@ -77,7 +77,10 @@ class OrderRequest:
 
 @dataclass(frozen=True, slots=True)
 class VenueOrder:
-    """An order as the venue tells it. ``filled_qty`` and ``avg_fill_price`` are the venue's cumulative figures."""
+    """An order as the venue tells it. ``filled_qty`` and ``avg_fill_price`` are the venue's cumulative figures.
+
+    ``liquidation``: the venue itself forced it. ``replaces``: the venue's id of the order in whose place it stands.
+    """
 
     venue_order_id: str
     client_order_id: str | None
@@ -92,6 +95,8 @@ class VenueOrder:
     created_at: datetime | None = None
     updated_at: datetime | None = None
     reason: str = ""
+    liquidation: bool = False
+    replaces: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from shared.clock import Clock, rfc3339
@@ -29,10 +29,10 @@ return string.format('%.0f', value)
 
 
 class EmergencyKeys:
-    """One account's emergency keys."""
+    """The keys of an emergency worker. The first of its accounts is the one whose status it tells."""
 
-    def __init__(self, store: Store, account: str, clock: Clock) -> None:
-        self.store, self._account, self._clock = store, account, clock
+    def __init__(self, store: Store, accounts: Sequence[str], clock: Clock) -> None:
+        self.store, self._accounts, self._clock = store, tuple(accounts), clock
         self._fence = store.client.register_script(_FENCE)
         self._ask_again_at = float("-inf")
 
@@ -63,7 +63,7 @@ class EmergencyKeys:
 
     def status(self, fields: Mapping[str, Any], epoch: int) -> None:
         """``active``, ``state``, ``stop_reason``. Raises StoreError."""
-        merge_status(self.store, self._account, fields, epoch)
+        merge_status(self.store, self._accounts[0], fields, epoch)
 
     def report(self, document: Mapping[str, Any]) -> None:
         """``stop_report``. Raises StoreError."""
@@ -98,15 +98,21 @@ class EmergencyKeys:
         default = TradingSettings().plain() | {"last_updated": rfc3339(self._clock.now())}
         self.store.write_document(self.store.keys.trading_settings, None, dump_json(default))
 
-    def trader_heartbeat(self, host: str) -> Mapping[str, Any] | None:
-        """The trader's heartbeat on this host; None where there is none."""
-        found = self.store.get_json(self.store.keys.heartbeat("trading", host))
-        return found if isinstance(found, dict) else None
-
-    def has_open_orders(self) -> bool:
-        """Whether the book has any order that is not final. Raises StoreError."""
+    def trader_heartbeats(self, host: str) -> list[Mapping[str, Any]]:
+        """Those of this host's trading processes: the one for all accounts, and one for each. Raises StoreError."""
+        names = ["trading", *(f"trading-{account}" for account in self._accounts)]
         with translated_errors():
-            return self.store.client.scard(self.store.keys.orders_open) > 0
+            raws: Any = self.store.client.mget([self.store.keys.heartbeat(name, host) for name in names])
+        return [beat for raw in raws if raw is not None and (beat := _object(raw)) is not None]
+
+    def has_open_orders(self, account: str) -> bool:
+        """Whether the book has any order of the account that is not final. Raises StoreError."""
+        client, keys = self.store.client, self.store.keys
+        with translated_errors(), client.pipeline(transaction=False) as pipe:
+            for name in cast("set[bytes]", client.smembers(keys.orders_open)):
+                pipe.hget(keys.order(name.decode()), "account")
+            # one that says nothing of its account may be anybody's
+            return any(found in {None, account.encode()} for found in pipe.execute())
 
     def effect_of(self, client_order_id: str) -> str | None:
         """What the book says of an order; None where it or Redis has no answer.
@@ -157,6 +163,14 @@ class ExternalAudit:
         with translated_errors():
             rows = cast("list[tuple[bytes, dict[bytes, bytes]]]", store.client.xrevrange(store.keys.audit, count=20))
         return any(f.get(b"key") == key.encode() and f.get(b"version") == version.encode() for _, f in rows)
+
+
+def _object(raw: bytes) -> Mapping[str, Any] | None:
+    try:
+        found = parse_json(raw)
+    except DocumentError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _shown(raw: bytes | None) -> str:

@@ -1,7 +1,8 @@
-"""What the emergency worker knows without Redis: a small file, preallocated and overwritten in place.
+"""What the emergency worker knows without Redis: a small file per account, preallocated and overwritten in place.
 
-The latch, the highest epoch ever given, the last good policies and switches, whether trading was on, and what a flatten
-has sent.
+Each holds whether the account's part of the last stop was proven, and what a flatten has sent. The file of a worker's
+first account holds what stands for all of them as well: the latch, the highest epoch ever given, the last good policies
+and switches, and whether trading was on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,21 +70,7 @@ class MemoryFile:
         self.memory = self._read()
 
     def _read(self) -> Memory:
-        raw = os.pread(self._fd, SIZE, 0).strip(b" \0")
-        if not raw:
-            return Memory()
-        try:
-            found = json.loads(raw)
-            return Memory(**{k: v for k, v in found.items() if k in Memory.__dataclass_fields__})
-        except (ValueError, TypeError, AttributeError):
-            # A mangled memory cannot say that nothing was latched, so something is.
-            latch = {
-                "reason": "emergency_stop",
-                "source": "disk",
-                "detail": f"{self._path} is unreadable",
-                "versions": {},
-            }
-            return Memory(latch=latch)
+        return _memory(os.pread(self._fd, SIZE, 0), self._path)
 
     def change(self, **fields: Any) -> None:
         """Remember, at once in memory and then on disk. From any thread: none undoes another's change."""
@@ -106,3 +93,49 @@ class MemoryFile:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def memory_path(run_dir: Path, account: str) -> Path:
+    """Where an account's memory is."""
+    return run_dir / f"emergency-{account}.json"
+
+
+def read_memories(run_dir: Path) -> dict[str, Memory]:
+    """What every emergency worker of this host has left behind, by account; a file that is mangled is latched."""
+    found = {}
+    for path in sorted(run_dir.glob("emergency-*.json")):
+        try:
+            found[path.stem.removeprefix("emergency-")] = _memory(path.read_bytes(), path)
+        except OSError:
+            continue
+    return found
+
+
+def inherit(first: MemoryFile, others: Sequence[MemoryFile], left: Mapping[str, Memory]) -> None:
+    """Take into the first file what workers with other sets of accounts on this host have left in theirs.
+
+    A latch, an epoch or the need for a stop must not get lost because a worker now guards more accounts, or fewer.
+    """
+    held = first.memory
+    latches = [memory.latch for memory in (held, *left.values()) if memory.latch is not None]
+    first.change(
+        highest_epoch=max([held.highest_epoch, *(memory.highest_epoch for memory in left.values())]),
+        latch=latches[0] if latches else None,
+        active=held.active or any(file.memory.active for file in others),
+    )
+    if first.trusted:
+        for file in others:
+            file.change(latch=None, active=False)
+
+
+def _memory(raw: bytes, path: Path) -> Memory:
+    raw = raw.strip(b" \0")
+    if not raw:
+        return Memory()
+    try:
+        found = json.loads(raw)
+        return Memory(**{k: v for k, v in found.items() if k in Memory.__dataclass_fields__})
+    except (ValueError, TypeError, AttributeError):
+        # A mangled memory cannot say that nothing was latched, so something is.
+        latch = {"reason": "emergency_stop", "source": "disk", "detail": f"{path} is unreadable", "versions": {}}
+        return Memory(latch=latch)

@@ -7,7 +7,7 @@ other way round; the proof waits for both.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ from shared.errors import OrderNotFound, VenueError, VenueUnavailable
 from worker.core import ids
 from worker.core.orders import FINAL
 from worker.core.types import Effect, VenueOrder
+from worker.emergency.fencing import Fencing
 from worker.emergency.switch import Cause
 from worker.emergency.trader import TraderProcess
 from worker.failpoints import failpoint
@@ -33,7 +34,7 @@ POLL_SECONDS = 0.02
 CLOCK_TOLERANCE = timedelta(seconds=2)
 _LISTED = 100
 
-FLATTEN_PREFIX = "f-"
+FLATTEN_PREFIX = ids.FLATTEN_PREFIX
 
 
 @dataclass(slots=True)
@@ -62,6 +63,10 @@ class StopState:
     finished_at: datetime | None = None
     is_reopened: bool = False
 
+    def for_account(self) -> StopState:
+        """The same stop, with figures of its own."""
+        return StopState(self.stop_id, self.cause, self.policy, self.requested_at, is_reopened=self.is_reopened)
+
     def reopened(self) -> StopState:
         """The same stop, because an order of ours appeared after it was proven."""
         return replace(self, state="STOPPING", finished_at=None, is_reopened=True)
@@ -71,11 +76,18 @@ class StopState:
         if error not in self.errors and len(self.errors) < 20:
             self.errors.append(error)
 
-    def document(self, account: str, venue: str) -> dict[str, Any]:
-        """``stop_report``."""
-        own = {
+    def row(self, venue: str) -> dict[str, Any]:
+        """An account's row of ``stop_report``."""
+        return {
             "venue": venue,
             "state": self.state,
+            "stop_id": self.stop_id,
+            "reason": self.cause.reason,
+            "source": self.cause.source,
+            "detail": self.cause.detail,
+            "policy": self.policy,
+            "requested_at": rfc3339(self.requested_at),
+            "finished_at": None if self.finished_at is None else rfc3339(self.finished_at),
             "first_cancel_ms": None if self.first_cancel_ms is None else round(self.first_cancel_ms, 3),
             "orders_found": len(self.found),
             "orders_canceled": len(self.canceled),
@@ -90,28 +102,15 @@ class StopState:
             "trader": self.trader,
             "fenced": self.fenced,
             "flatten": self.flatten or None,
-            "errors": self.errors,
-        }
-        return {
-            "stop_id": self.stop_id,
-            "reason": self.cause.reason,
-            "source": self.cause.source,
-            "detail": self.cause.detail,
-            "policy": self.policy,
-            "requested_at": rfc3339(self.requested_at),
-            "first_cancel_ms": own["first_cancel_ms"],
-            "orders_found": own["orders_found"],
-            "orders_canceled": own["orders_canceled"],
-            "orders_unconfirmed": own["orders_unconfirmed"],
-            "positions_open": self.positions_open,
-            "state": self.state,
-            "finished_at": None if self.finished_at is None else rfc3339(self.finished_at),
-            "accounts": {account: own},
+            "errors": list(self.errors),
         }
 
 
 class StopRun:
-    """Carries one stop out. ``fence`` raises the epoch and returns it, or None where Redis does not answer."""
+    """Carries one stop out at one account's venue.
+
+    ``former`` are earlier runs of the account that were abandoned: nothing is flattened while one has a call out.
+    """
 
     def __init__(
         self,
@@ -120,18 +119,21 @@ class StopRun:
         trader: TraderProcess,
         pool: ThreadPoolExecutor,
         clock: Clock,
-        fence: Callable[[], int | None],
+        fencing: Fencing,
         publish: Callable[[StopState], None],
         effect_in_book: Callable[[str], str | None],
         flatten: Callable[[StopState, threading.Event], None],
         noticed: float,
+        former: Sequence[StopRun] = (),
     ) -> None:
         self.state, self._venue, self._trader, self._pool = state, venue, trader, pool
-        self._clock, self._fence, self._publish = clock, fence, publish
+        self._clock, self._fencing, self._publish = clock, fencing, publish
         self._effect_in_book, self._flatten, self._noticed = effect_in_book, flatten, noticed
+        self._former = former
         self._abandoned = threading.Event()
         self._pause = POLL_SECONDS
-        self._killed_at: float | None = None
+        self._gone_at: float | None = None
+        self._trader_ran = False
         self._epoch: int | None = None
         self._thread = threading.Thread(target=self._run, name=f"stop-{state.stop_id}", daemon=True)
 
@@ -143,16 +145,24 @@ class StopRun:
         return self.state.state == "STOPPED"
 
     def abandon(self) -> None:
-        """The process ends, or trading was resumed: no more calls."""
+        """The process ends, trading was resumed, or another stop takes over: no more calls than the one that is out."""
         self._abandoned.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread still runs."""
+        return self._thread.is_alive()
+
+    def wait_ended(self, seconds: float | None = None) -> None:
+        """Until its thread has ended, or the time is over."""
+        self._thread.join(timeout=seconds)
 
     # -- the run --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         failpoint("cancel.begin")
-        fencing = self._pool.submit(self._fence)
+        fencing = self._fencing.start()
+        self._trader_ran = self._trader.runs()
         self._first_cancel()
         if not fencing.done():
             self._cancel_what_is_left()
@@ -258,18 +268,19 @@ class StopRun:
         if self._epoch is None:
             self.state.trader = "not asked, Redis is away"
             return since >= IN_FLIGHT_SECONDS
-        if self._killed_at is not None:
-            return self._clock.monotonic() - self._killed_at >= AFTER_KILL_SECONDS and self._resolved()
-        if not self._trader.runs():
-            self.state.trader = self.state.trader or "none runs"
-            return since >= AFTER_KILL_SECONDS and self._resolved()
+        if self._gone_at is None and not self._trader.runs():
+            # One that ended during this stop, killed for another account's part of it say, sent until just now.
+            self._gone_at = self._clock.monotonic() if self._trader_ran else self._noticed
+            self.state.trader = self.state.trader or ("ended" if self._trader_ran else "none runs")
+        if self._gone_at is not None:
+            return self._clock.monotonic() - self._gone_at >= AFTER_KILL_SECONDS and self._resolved()
         ack = self._trader.acknowledgement()
         if ack is not None and ack.epoch >= self._epoch:
             self.state.trader = "acknowledged"
             return not ack.in_flight or (since >= IN_FLIGHT_SECONDS and self._resolved())
         if since >= ACKNOWLEDGE_SECONDS:
             self.state.trader = self._trader.kill()
-            self._killed_at = self._clock.monotonic()
+            self._gone_at = self._clock.monotonic()
         return False
 
     def _resolved(self) -> bool:
@@ -307,6 +318,8 @@ class StopRun:
         self._publish(self.state)
         failpoint("cancel.finished")
         if self.state.policy == "flatten":
+            for run in self._former:
+                run.wait_ended()
             self._flatten(self.state, self._abandoned)
             self._publish(self.state)
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.control import Actor
-from shared.models import CYCLE_FEATURES, ModelMissing
+from shared.models import CYCLE_FEATURES, STREAM_FEATURES, ModelMissing
 from shared.models import ModelRegistry as SharedRegistry
 from worker.core.bar_features import NAMES
+from worker.core.features import FEATURE_NAMES
 from worker.models.training import TrainedModel
 from worker.models.validation import ModelFacts, check_text
 
@@ -67,6 +68,9 @@ def facts_fields(facts: ModelFacts) -> dict[str, Any]:
     }
 
 
+_VERSIONS: dict[tuple[str, ...], int | str] = {NAMES: CYCLE_FEATURES, FEATURE_NAMES: STREAM_FEATURES}
+
+
 def feature_version_of(names: tuple[str, ...]) -> int | str | None:
     """The version whose table these names are, in order; None where they are nobody's."""
-    return {NAMES: CYCLE_FEATURES}.get(names)
+    return _VERSIONS.get(names)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 from shared.errors import PredictionError
+from worker.core.features import FEATURE_NAMES, FEATURE_VERSION
 from worker.models.booster import import_lightgbm
 from worker.models.validation import ModelFacts, ModelRefused, check_text
 
@@ -66,7 +67,13 @@ class RowPredictor:
         return min(max(value, 0.0), 1.0)
 
 
-def load_row_predictor(text: str, source: str, names: Sequence[str], version: str, buy_class: int = 1) -> RowPredictor:
+def load_row_predictor(
+    text: str,
+    source: str,
+    names: Sequence[str] = FEATURE_NAMES,
+    version: object = FEATURE_VERSION,
+    buy_class: int = 1,
+) -> RowPredictor:
     """Check a model against the features that it will be given and load it.
 
     Raises ModelRefused, naming the version where the features are others. Probe an untrusted text in a child first.
@@ -85,7 +92,7 @@ def load_row_predictor(text: str, source: str, names: Sequence[str], version: st
     return RowPredictor(slow, facts, source, buy_class, fast=False)
 
 
-def check_stream(facts: ModelFacts, names: Sequence[str], version: str, buy_class: int = 1) -> None:
+def check_stream(facts: ModelFacts, names: Sequence[str], version: object, buy_class: int = 1) -> None:
     """Whether a checked model can serve a stream bot. Raises ModelRefused."""
     if facts.feature_names != tuple(names):
         raise ModelRefused(

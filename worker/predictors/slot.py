@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from shared.errors import PredictionError
 from shared.models import ModelMissing
+from worker.core.features import FEATURE_NAMES, FEATURE_VERSION
 from worker.models.probe import judge_in_child
 from worker.models.registry import ModelRegistry
 from worker.models.validation import ModelRefused
@@ -22,7 +23,9 @@ class ModelSlot:
     and ``problem`` says why: no bot goes on with a model that it was not told to use.
     """
 
-    def __init__(self, registry: ModelRegistry, names: Sequence[str], version: int) -> None:
+    def __init__(
+        self, registry: ModelRegistry, names: Sequence[str] = FEATURE_NAMES, version: int = FEATURE_VERSION
+    ) -> None:
         self._registry, self._names, self._version = registry, tuple(names), version
         self._loaded: Key | None = None
         self._refused: tuple[Key, str] | None = None
@@ -67,6 +70,6 @@ class ModelSlot:
                 raise PredictionError(f"model {model_id}: its text is not the one that was validated")
             judge_in_child(raw)
             text, source = raw.decode("ascii"), f"lightgbm:{model_id}"
-            return load_row_predictor(text, source, self._names, str(self._version), buy_class)
+            return load_row_predictor(text, source, self._names, self._version, buy_class)
         except (ModelMissing, ModelRefused) as error:
             raise PredictionError(f"model {model_id} is refused: {error}") from error

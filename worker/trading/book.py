@@ -15,6 +15,7 @@ from shared.errors import DocumentError, StoreRefused
 from shared.keys import STREAM_LIMITS, TERMINAL_ORDERS_KEPT
 from shared.logs import event_fields
 from shared.store import MAX_RECORD_BYTES, Store, translated_errors
+from worker.core.foreign import Holdings
 from worker.core.ledger import Bundle, Change, update_log, update_stats
 from worker.core.orders import MICRO, Order, micros
 from worker.core.positions import Position
@@ -74,6 +75,19 @@ class RedisBook:
                     break
         return found
 
+    def exposure(self) -> dict[str, Decimal]:
+        key = self._store.keys.external(self._account)
+        with translated_errors():
+            found = cast("dict[bytes, bytes]", self._store.client.hgetall(key))
+        try:
+            return {ticker.decode(): Decimal(qty.decode()) for ticker, qty in found.items()}
+        except _MANGLED as error:
+            raise StoreRefused(f"{key} holds what is no quantity: {error}") from error
+
+    def settle_exposure(self, ticker: str, qty: Decimal) -> None:
+        with translated_errors():
+            self._store.client.hset(self._store.keys.external(self._account), ticker, str(qty))
+
     def day(self, trading_day: str) -> DayFigures:
         keys = self._store.keys
         with translated_errors():
@@ -115,14 +129,12 @@ class RedisBook:
             if order is None:
                 pipe.multi()
                 return None
-            pipe.watch(keys.position(order.position_id))  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-            position = cast("Any", pipe.hgetall(keys.position(order.position_id)))
             fills = cast("Any", pipe.hgetall(fills_key))
-            before = Bundle(
-                order,
-                {name.decode(): read_execution(raw) for name, raw in fills.items()},
-                read_position(position) if position else None,
-            )
+            executions = {name.decode(): read_execution(raw) for name, raw in fills.items()}
+            if order.is_external:
+                before = Bundle(order, executions, None, self._holdings(pipe, order))
+            else:
+                before = Bundle(order, executions, self._positions(pipe, [order.position_id]).get(order.position_id))
             failpoint("apply.read")
             change = Change(before, step(before))
             figures = self._figures(pipe) if change.changed else ([], Stats())
@@ -140,6 +152,28 @@ class RedisBook:
         failpoint("apply.written")
         return changed
 
+    def _positions(self, pipe: redis.client.Pipeline, names: Collection[str]) -> dict[str, Position]:
+        """Positions by id, watched."""
+        found: dict[str, Position] = {}
+        for name in names:
+            key = self._store.keys.position(name)
+            pipe.watch(key)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            fields = cast("Any", pipe.hgetall(key))
+            if fields:
+                found[name] = read_position(fields)
+        return found
+
+    def _holdings(self, pipe: redis.client.Pipeline, order: Order) -> Holdings:
+        """What a foreign order may touch, watched."""
+        keys = self._store.keys
+        pipe.watch(keys.positions_open, keys.external(self._account))  # type: ignore[no-untyped-call]
+        open_now = {m.decode() for m in cast("set[bytes]", pipe.smembers(keys.positions_open))}
+        claimed = {c.position_id for c in order.claims if c.position_id}
+        found = self._positions(pipe, sorted(open_now | claimed))
+        held = {n: p for n, p in found.items() if p.account == self._account and p.symbol == order.ticker}
+        others = cast("bytes | None", pipe.hget(keys.external(self._account), order.ticker))
+        return Holdings(held, None if others is None else Decimal(others.decode()))
+
     def _figures(self, pipe: redis.client.Pipeline) -> tuple[object, Stats]:
         keys = self._store.keys
         return _json(pipe, keys.trades_log), read_stats(_json(pipe, keys.stats))
@@ -153,7 +187,7 @@ class RedisBook:
             if name not in change.before.executions:
                 pipe.hset(keys.fills(order.client_order_id), name, execution_text(execution))
         self._write_index(pipe, change)
-        self._write_position(pipe, change)
+        self._write_positions(pipe, change)
         self._write_counters(pipe, change)
         new_stats = update_stats(stats, change, lambda moment: self._calendar.day_of(moment).name)
         pipe.set(keys.stats, dump_json(new_stats.document(today)))
@@ -168,17 +202,19 @@ class RedisBook:
         else:
             pipe.sadd(keys.orders_open, order.client_order_id)
 
-    def _write_position(self, pipe: redis.client.Pipeline, change: Change) -> None:
-        keys, position = self._store.keys, change.after.position
-        if position is None or position == change.before.position:
-            return
-        pipe.hset(keys.position(position.id), mapping=cast("Any", position_fields(position)))
-        if position.is_closed and position.exit_time is not None:
-            pipe.srem(keys.positions_open, position.id)
-            pipe.zadd(keys.positions_closed, {position.id: position.exit_time.timestamp()})
-        else:
-            pipe.sadd(keys.positions_open, position.id)
-            pipe.zrem(keys.positions_closed, position.id)
+    def _write_positions(self, pipe: redis.client.Pipeline, change: Change) -> None:
+        keys = self._store.keys
+        for _, position in change.moved:
+            pipe.hset(keys.position(position.id), mapping=cast("Any", position_fields(position)))
+            if position.is_closed and position.exit_time is not None:
+                pipe.srem(keys.positions_open, position.id)
+                pipe.zadd(keys.positions_closed, {position.id: position.exit_time.timestamp()})
+            else:
+                pipe.sadd(keys.positions_open, position.id)
+                pipe.zrem(keys.positions_closed, position.id)
+        others = change.after.holdings.exposure
+        if others is not None and others != change.before.holdings.exposure:
+            pipe.hset(keys.external(self._account), change.after.order.ticker, str(others))
 
     def _write_counters(self, pipe: redis.client.Pipeline, change: Change) -> None:
         before, after = change.before.order, change.after.order
@@ -220,6 +256,7 @@ class RedisBook:
             "order",
             {
                 "time": order.updated_at.isoformat(),
+                "account": order.account,
                 "client_order_id": order.client_order_id,
                 "ticker": order.ticker,
                 "side": order.side,

@@ -14,7 +14,7 @@ from worker.core import ids
 from worker.core.decide import entry_size, exit_size, passive_limit, signal, thresholds
 from worker.core.orders import EXTERNAL, Order, micros
 from worker.core.positions import Position
-from worker.core.risk import BookView, Denial, Intent, MarketView, judge_intent
+from worker.core.risk import HELD_BY_OTHERS, BookView, Denial, Intent, MarketView, judge_intent
 from worker.core.types import (
     Effect,
     Instrument,
@@ -247,7 +247,7 @@ class _Run:
         orders, positions = cycle._book.open_orders(), cycle._book.open_positions()
         figures = cycle._book.day(today)
         frozen = {o.ticker: o.state.value for o in orders if o.state in UNRESOLVED}
-        frozen |= dict.fromkeys(self._snapshot.external, "held or worked by someone else (EXTERNAL)")
+        frozen |= dict.fromkeys(self._snapshot.external - frozen.keys(), HELD_BY_OTHERS)
         at_venue = {p.ticker: p.signed_qty for p in self._snapshot.positions}
         held, mine = _held(_mine(positions)), _mine(orders)
         if cycle._desk.last_fill_at is None or cycle._desk.last_fill_at < self._snapshot.read_at:
@@ -340,5 +340,8 @@ def day_pnl(book: Book, snapshot: Snapshot, today: str) -> Decimal | None:
         mark = marks.get(position.symbol)
         if mark is None:
             continue
-        total += mark.unrealized_pl
+        if mark.signed_qty == position.signed_qty:
+            total += mark.unrealized_pl
+        else:  # others hold some of it too
+            total += position.unrealized_pnl(mark.market_value / mark.signed_qty)
     return total if total.is_finite() else None

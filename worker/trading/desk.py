@@ -21,6 +21,7 @@ from shared.errors import (
     VenueRejected,
     VenueUnavailable,
 )
+from worker.core import ids
 from worker.core.ledger import Bundle, Change, take_act, take_in
 from worker.core.orders import Order
 from worker.core.risk import Denial
@@ -131,14 +132,15 @@ class OrderDesk:
     # -- news -----------------------------------------------------------------------------------------------------
 
     def take_update(self, update: OrderUpdate) -> None:
-        """A pushed change."""
+        """A pushed change. Others' orders are left to the reconciliation, which settles ours first."""
         failpoint("push.before")
-        self.take(update.order, () if update.execution is None else (update.execution,))
+        if self._name(update.order) != update.order.venue_order_id:
+            self.take(update.order, () if update.execution is None else (update.execution,))
         failpoint("push.after")
 
     def take(self, told: VenueOrder, executions: Sequence[Execution]) -> Change | None:
-        """What the venue tells about an order of ours; None where the book does not know it."""
-        name = told.client_order_id or self._by_venue_id.get(told.venue_order_id) or told.venue_order_id
+        """What the venue tells about an order; None where the book does not know it."""
+        name = self._name(told)
         now = self._clock.now()
 
         def step(bundle: Bundle) -> Bundle:
@@ -156,6 +158,12 @@ class OrderDesk:
             self.last_fill_at = now
         self._tell(change)
         return change
+
+    def _name(self, told: VenueOrder) -> str:
+        """Our name of an order: a client order id of ours, else what the book calls it, else the venue's id."""
+        if told.client_order_id is not None and ids.is_ours(told.client_order_id):
+            return told.client_order_id
+        return self._by_venue_id.get(told.venue_order_id) or told.venue_order_id
 
     def name_of(self, venue_order_id: str) -> str | None:
         """Our id of an order that was heard of under the venue's."""

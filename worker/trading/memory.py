@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from shared.clock import Clock, TradingCalendar
+from worker.core.foreign import Holdings
 from worker.core.ledger import Bundle, Change, update_log, update_stats
 from worker.core.orders import MICRO, Order, micros
 from worker.core.positions import Position
@@ -44,6 +45,7 @@ class MemoryLedger:
         self._days: dict[str, _Day] = {}
         self._last_trade: dict[str, datetime] = {}
         self._cooldown: dict[str, tuple[datetime, datetime | None]] = {}
+        self._exposure: dict[str, Decimal] = {}
         self._stats = Stats()
         self.trades_log: list[Any] = []
         self.equity: list[tuple[datetime, str]] = []
@@ -144,6 +146,12 @@ class MemoryLedger:
     def closed_positions(self) -> list[Position]:
         return [p for p in self._positions.values() if p.is_closed]
 
+    def exposure(self) -> dict[str, Decimal]:
+        return dict(self._exposure)
+
+    def settle_exposure(self, ticker: str, qty: Decimal) -> None:
+        self._exposure[ticker] = qty
+
     def day(self, trading_day: str) -> DayFigures:
         day = self._day(trading_day)
         return DayFigures(
@@ -160,7 +168,11 @@ class MemoryLedger:
         found = self._bundles.get(client_order_id)
         if found is None:
             return None
-        before = replace(found, position=self._positions.get(found.order.position_id))
+        if found.order.is_external:
+            held = {n: p for n, p in self._positions.items() if p.symbol == found.order.ticker}
+            before = replace(found, holdings=Holdings(held, self._exposure.get(found.order.ticker)))
+        else:
+            before = replace(found, position=self._positions.get(found.order.position_id))
         change = Change(before, step(before))
         if change.changed:
             self._apply(change)
@@ -173,13 +185,18 @@ class MemoryLedger:
             self._open.pop(after.client_order_id, None)
         else:
             self._open[after.client_order_id] = None
-        position = change.after.position
-        if position is not None:
+        for _, position in change.moved:
             self._positions[position.id] = position
             if position.is_closed:
                 self._open_positions.pop(position.id, None)
             else:
                 self._open_positions[position.id] = None
+        if change.after.holdings.exposure is not None:
+            self._exposure[after.ticker] = change.after.holdings.exposure
+        self._stats = update_stats(self._stats, change, lambda moment: self._calendar.day_of(moment).name)
+        self.trades_log = update_log(self.trades_log, after)
+        if after.is_external:
+            return
         day = self._day(after.trading_day)
         day.notional += change.taken_from_day
         day.filled_notional += after.filled_notional - before.filled_notional
@@ -187,8 +204,6 @@ class MemoryLedger:
         if change.released_count:
             day.orders[after.ticker] -= 1
             self._give_back(after)
-        self._stats = update_stats(self._stats, change, lambda moment: self._calendar.day_of(moment).name)
-        self.trades_log = update_log(self.trades_log, after)
 
     def _give_back(self, order: Order) -> None:
         """The cooldown as it was before an order that turned out never to have worked."""

@@ -82,6 +82,12 @@ class Book(Protocol):
 
     def open_positions(self) -> list[Position]: ...
 
+    def exposure(self) -> dict[str, Decimal]:
+        """What others hold by ticker, signed, as far as fills and ``settle_exposure`` told."""
+
+    def settle_exposure(self, ticker: str, qty: Decimal) -> None:
+        """What others hold in a ticker in which we hold nothing."""
+
     def day(self, trading_day: str) -> DayFigures: ...
 
     def stats(self) -> Stats: ...

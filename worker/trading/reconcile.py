@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from shared.clock import Clock, TradingCalendar
 from shared.errors import IllegalTransition, OrderNotFound, VenueUnavailable
+from worker.core import ids
 from worker.core.orders import Order
 from worker.core.types import AccountState, Execution, OrderState, VenueOrder, VenuePosition
 from worker.failpoints import failpoint
+from worker.trading.compare import Apart, Comparison, compare
 from worker.trading.desk import UNRESOLVED, OrderDesk
+from worker.trading.foreign import Fills, ForeignOrders, by_order
 from worker.trading.ports import Book, Notes
 from worker.trading.recover import Recovery
 from worker.venues.base import Venue
@@ -54,20 +57,32 @@ class Reconciler:
         self._progress = progress
         self._recovery = Recovery(account, venue, desk, book, clock, calendar, notes)
         self._fills_from: datetime | None = None
-        self._suspected: dict[str, tuple[Decimal, Decimal]] = {}
-        self._foreign: set[str] = set()
+        self._foreign = ForeignOrders(venue, desk, book, self._recovery)
+        self._suspected: dict[str, Apart] = {}
+        self._drifting = False
+        self._agreed_at: datetime | None = None
+        self._read_from = datetime.max.replace(tzinfo=UTC)
+        self._nameless: set[str] = set()
+        self.unjudged = False
+        """Whether the last pass could not compare, since something filled after its reads began."""
         self._taken: set[str] = set()
 
     def start_over(self) -> None:
         """The next pass is a recovery: it looks as far back as one at start-up."""
-        self._fills_from = None
+        self._fills_from = self._agreed_at = None
         self._taken.clear()
-        self._foreign.clear()
+        self._nameless.clear()
+        self._foreign.start_over()
 
     @property
     def suspects(self) -> bool:
-        """Whether the last pass found book and venue apart, once or more often."""
-        return bool(self._suspected)
+        """Whether the last pass found book and venue apart in what we hold, once or more often."""
+        return self._drifting
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether another pass soon would tell more."""
+        return self.unjudged or bool(self._suspected)
 
     def run(self) -> Snapshot:
         """One pass. Raises VenueUnavailable where the venue cannot be read, StoreError where Redis cannot."""
@@ -76,6 +91,7 @@ class Reconciler:
         fills = self._fills(read_at)
         self._progress()
         failpoint("reconcile.fills_read")
+        by_id = by_order(fills)
         if self._fills_from is None:
             self._recovery.lost_orders(fills)
         self._fills_from = read_at - FILLS_OVERLAP
@@ -83,82 +99,84 @@ class Reconciler:
         working = self._venue.open_orders()
         failpoint("reconcile.orders_read")
         self._progress()
-        problems = self._orders(working, fills)
+        problems = self._orders(working, by_id)
         failpoint("reconcile.orders_settled")
-        self._late_fills(fills)
+        unknown = self._late_fills(by_id)
+        if unknown:
+            self._foreign.account_for(_first(unknown) - FILLS_OVERLAP, by_id, unknown)
         failpoint("reconcile.fills_taken")
         self._progress()
         positions = tuple(self._venue.positions())
         account = self._venue.account()
         failpoint("reconcile.positions_read")
         orders = tuple(self._book.open_orders())
-        external, drift = self._compare(read_at, positions, orders)
+        found = self._compare(positions, orders)
+        if found.drifting and self._explain(found, read_at, by_id):
+            orders = tuple(self._book.open_orders())
+            found = self._compare(positions, orders)
+        drift = self._judge(found, read_at)
         failpoint("reconcile.compared")
-        return Snapshot(read_at, positions, account, orders, external, drift, problems)
+        return Snapshot(read_at, positions, account, orders, found.external, drift, problems)
 
     def _fills(self, now: datetime) -> list[Execution]:
         since = self._fills_from
         if since is None:
             oldest = min((o.created_at for o in self._book.open_orders()), default=now)
             since = min(oldest, now - FILLS_AT_START)
+        self._read_from = since
         return self._venue.fills_since(since)
 
     # -- orders ---------------------------------------------------------------------------------------------------
 
-    def _orders(self, working: Iterable[VenueOrder], fills: list[Execution]) -> dict[str, str]:
+    def _orders(self, working: Iterable[VenueOrder], fills: Fills) -> dict[str, str]:
+        """All that works here or there, ours before others': what they closed of ours must have been opened first."""
         known = {o.client_order_id: o for o in self._book.open_orders()}
+        self._desk.learn({o.venue_order_id: n for n, o in known.items() if o.venue_order_id})
         listed: set[str] = set()
+        theirs: list[VenueOrder] = []
         for told in working:
-            name = told.client_order_id if told.client_order_id in known else told.venue_order_id
-            listed.add(name or "")
-            if self._desk.take(told, _of(fills, told.venue_order_id)) is None:
-                self._recovery.adopt(told, _of(fills, told.venue_order_id))
+            name = told.client_order_id if told.client_order_id in known else self._desk.name_of(told.venue_order_id)
+            listed.add(name or told.venue_order_id)
+            if not (ids.is_ours(told.client_order_id) or name in known) or (name in known and known[name].is_external):
+                theirs.append(told)
+            elif self._desk.take(told, fills.get(told.venue_order_id, ())) is None:
+                self._recovery.adopt(told, fills.get(told.venue_order_id, ()))
         problems: dict[str, str] = {}
-        for order in known.values():
-            if order.client_order_id in listed:
-                continue
+        gone = [o for o in known.values() if o.client_order_id not in listed]
+        for order in sorted(gone, key=lambda o: o.is_external):
             self._progress()
             try:
                 self._settle(order, fills)
-            except (VenueUnavailable, IllegalTransition) as error:
+            except (VenueUnavailable, OrderNotFound, IllegalTransition) as error:
                 problems[order.client_order_id] = str(error)
+        for told in theirs:
+            self._foreign.take(told, fills.get(told.venue_order_id, ()))
         return problems
 
-    def _settle(self, order: Order, fills: list[Execution]) -> None:
-        """An order of ours that the venue no longer lists as working: ask for it by name."""
+    def _settle(self, order: Order, fills: Fills) -> None:
+        """An order that the venue no longer lists as working: ask what became of it."""
+        executions = fills.get(order.venue_order_id, ()) if order.venue_order_id else ()
         if order.is_external:
-            self._gone(order)
+            self._foreign.gone(order.venue_order_id, order.created_at - FILLS_OVERLAP, executions)
         else:
-            self._desk.resolve(order, _of(fills, order.venue_order_id))
+            self._desk.resolve(order, executions)
 
-    def _gone(self, order: Order) -> None:
-        told = next(
-            (
-                o
-                for o in self._venue.orders_since(order.created_at - FILLS_OVERLAP)
-                if o.venue_order_id == order.venue_order_id
-            ),
-            None,
-        )
-        if told is not None:
-            self._desk.take(told, ())
-
-    def _late_fills(self, fills: list[Execution]) -> None:
+    def _late_fills(self, fills: Fills) -> Fills:
         """Fills of orders that are final in the book already: they count all the same, and make its sums exact where
-        only the venue's rounded average was known."""
-        by_order: dict[str, list[Execution]] = {}
-        for fill in fills:
-            by_order.setdefault(fill.venue_order_id, []).append(fill)
-        names = self._names(by_order)
-        for venue_id, executions in by_order.items():
+        only the venue's rounded average was known. Returns those of orders that the book does not know."""
+        names, unknown = self._names(fills), dict[str, Sequence[Execution]]()
+        for venue_id, executions in fills.items():
+            if all(e.execution_id in self._taken for e in executions):
+                continue
             name = names.get(venue_id)
             order = self._book.order(name) if name else None
-            if order is None or not order.is_final:
-                continue
-            if any(e.execution_id not in self._taken for e in executions):
+            if order is None:
+                unknown[venue_id] = executions
+            elif order.is_final:
                 self._progress()
                 self._take_late(order, venue_id, executions)
-        self._taken &= {f.execution_id for f in fills}
+        self._taken &= {e.execution_id for executions in fills.values() for e in executions}
+        return unknown
 
     def _take_late(self, order: Order, venue_id: str, executions: Sequence[Execution]) -> None:
         """Where more is listed than the order has filled, only the venue's own figure tells a new fill from one that
@@ -167,48 +185,58 @@ class Reconciler:
         if change is None:
             return
         after = change.after
-        if sum((e.qty for e in after.executions.values()), ZERO) > after.order.filled_qty:
+        filled = sum((e.qty for e in after.executions.values()), ZERO)
+        if filled > after.order.filled_qty and not order.is_external:
             try:
                 self._desk.take(self._venue.order_by_client_id(order.client_order_id), executions)
             except OrderNotFound:
                 return
         self._taken.update(e.execution_id for e in executions)
 
-    def _names(self, fills: Mapping[str, Sequence[Execution]]) -> dict[str, str]:
-        """Our ids by the venue's; a venue whose fills do not carry ours is helped by the book, also after a restart."""
-        names = {v: f[0].client_order_id or self._desk.name_of(v) or "" for v, f in fills.items()}
-        nameless = {v for v, name in names.items() if not name} - self._foreign
+    def _names(self, fills: Fills) -> dict[str, str]:
+        """The book's names by the venue's ids; fills that do not carry our id are helped by the book, also after a
+        restart."""
+        told = {v: f[0].client_order_id for v, f in fills.items()}
+        names = {v: (n if n is not None and ids.is_ours(n) else self._desk.name_of(v)) for v, n in told.items()}
+        nameless = {v for v, name in names.items() if name is None} - self._nameless
         if nameless:
             found = self._book.names_of(nameless)
             self._desk.learn(found)
-            self._foreign |= nameless - found.keys()
+            self._nameless |= nameless - found.keys()
             names |= found
-        return names
+        return {v: name for v, name in names.items() if name is not None}
 
     # -- positions ------------------------------------------------------------------------------------------------
 
-    def _compare(
-        self, read_at: datetime, positions: tuple[VenuePosition, ...], orders: tuple[Order, ...]
-    ) -> tuple[frozenset[str], str]:
-        """Tickers held at the venue that the book knows nothing of, and a drift that was seen twice."""
-        ours: dict[str, Decimal] = {}
-        for position in self._book.open_positions():
-            ours[position.symbol] = ours.get(position.symbol, ZERO) + position.signed_qty
-        theirs = {p.ticker: p.signed_qty for p in positions if p.qty}
-        external = frozenset(t for t in theirs if t not in ours)
+    def _compare(self, positions: Sequence[VenuePosition], orders: Sequence[Order]) -> Comparison:
+        return compare(self._book.open_positions(), positions, orders, self._book.exposure())
+
+    def _judge(self, found: Comparison, read_at: datetime) -> str:
+        """A drift that was seen twice. Where we hold nothing, what the venue says twice is what others hold."""
         last_fill = self._desk.last_fill_at
-        if last_fill is not None and last_fill >= read_at:
-            return external, ""
-        moving = {o.ticker for o in orders}
-        found = {
-            ticker: (held, theirs.get(ticker, ZERO))
-            for ticker, held in ours.items()
-            if ticker not in moving and held != theirs.get(ticker, ZERO)
-        }
-        twice = [t for t, seen in found.items() if self._suspected.get(t) == seen]
-        self._suspected = found
-        drift = "; ".join(f"{t}: {found[t][0]} in the book, {found[t][1]} at the venue" for t in sorted(twice))
-        return external - moving, drift
+        self.unjudged = last_fill is not None and last_fill >= read_at
+        if self.unjudged:
+            return ""
+        self._drifting = bool(found.drifting)
+        if not found.drifting:
+            self._agreed_at = read_at
+        twice = {t: seen for t, seen in found.apart.items() if self._suspected.get(t) == seen}
+        self._suspected = dict(found.apart)
+        for ticker, seen in twice.items():
+            if ticker not in found.drifting:
+                self._book.settle_exposure(ticker, seen.theirs)
+        return found.told(twice)
+
+    def _explain(self, found: Comparison, read_at: datetime, fills: Fills) -> bool:
+        """Look for orders of others that account for it: since the last agreement, at start since our entry. Says
+        whether anything was taken in."""
+        since = self._agreed_at or min(found.drifting.values())
+        since = min(since, read_at) - FILLS_OVERLAP
+        if since < self._read_from:
+            fills = by_order(self._venue.fills_since(since))
+        changes, names = self._desk.changes, self._names(fills)
+        self._foreign.account_for(since, fills, {v: f for v, f in fills.items() if v not in names})
+        return self._desk.changes != changes
 
 
 def unresolved_ids(orders: Iterable[Order]) -> list[str]:
@@ -216,8 +244,8 @@ def unresolved_ids(orders: Iterable[Order]) -> list[str]:
     return [o.client_order_id for o in orders if o.state in UNRESOLVED and o.state is not OrderState.ABSENT]
 
 
-def _of(fills: list[Execution], venue_order_id: str) -> list[Execution]:
-    return [f for f in fills if venue_order_id and f.venue_order_id == venue_order_id]
+def _first(fills: Fills) -> datetime:
+    return min(e.time for executions in fills.values() for e in executions)
 
 
 def _as_told(order: Order, venue_order_id: str) -> VenueOrder:

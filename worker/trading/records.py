@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from shared.clock import parse_rfc3339, rfc3339
-from worker.core.orders import Order
+from worker.core.orders import Claim, Order
 from worker.core.positions import Position
 from worker.core.types import Effect, Execution, OrderState, OrderType, Side, TimeInForce
 
@@ -45,6 +45,7 @@ def order_fields(order: Order) -> dict[str, str]:
         "position_id": order.position_id,
         "filled_notional": str(order.filled_notional),
         "fees": str(order.fees),
+        "claims": json.dumps([[c.position_id, str(c.qty), str(c.notional), str(c.fees)] for c in order.claims]),
         "version": str(order.version),
         "exit_reason": order.exit_reason,
         "confidence": order.confidence,
@@ -81,6 +82,10 @@ def read_order(found: Hash) -> Order:
         fees=Decimal(text["fees"]),
         note=text["note"],
         history=tuple((at, state) for at, state in json.loads(text["history"])),
+        claims=tuple(
+            Claim(name, Decimal(qty), Decimal(notional), Decimal(fees))
+            for name, qty, notional, fees in json.loads(text.get("claims", "[]"))
+        ),
         version=int(text["version"]),
         exit_reason=text.get("exit_reason", ""),
         confidence=text.get("confidence", ""),

@@ -10,8 +10,9 @@ from decimal import Decimal
 
 from shared.bots import CYCLE_BOT
 from shared.clock import Clock, TradingCalendar
+from shared.errors import VenueUnavailable
 from worker.core import ids
-from worker.core.ledger import Bundle
+from worker.core.foreign import BY_LIQUIDATION, BY_STOP, FOUND
 from worker.core.orders import EXTERNAL, Order
 from worker.core.types import Effect, Execution, OrderState, OrderType, Side, TimeInForce, VenueOrder
 from worker.failpoints import failpoint
@@ -51,8 +52,11 @@ class Recovery:
             self.adopt(order, [f for f in fills if f.venue_order_id == order.venue_order_id])
 
     def adopt(self, told: VenueOrder, fills: Sequence[Execution]) -> None:
-        """Record an order of the venue that the book does not know. One of ours is ours again, except an exit from a
-        position that the book has lost too: its figures would be wrong, so that it is shown as EXTERNAL."""
+        """Record an order of the venue that the book does not know, with its fills. One of ours is ours again, except
+        an exit from a position that the book has lost too: its figures would be wrong, so that it is shown as EXTERNAL.
+
+        Raises VenueUnavailable.
+        """
         order = self._order_of(told)
         failpoint("adopt.before")
         self._book.adopt(order)
@@ -60,17 +64,20 @@ class Recovery:
         self._notes(
             "order_adopted", client_order_id=order.client_order_id, ticker=order.ticker, ours=not order.is_external
         )
-        if ids.is_ours(told.client_order_id):
-            self._desk.take(told, fills)
+        self._desk.learn({order.venue_order_id: order.client_order_id})
+        self._desk.take(told, fills)
 
     def _order_of(self, told: VenueOrder) -> Order:
         now = self._clock.now()
-        name = told.client_order_id if ids.is_ours(told.client_order_id) else None
+        replaced = self._replaced(told)
+        name = told.client_order_id if replaced is not None or ids.is_ours(told.client_order_id) else None
         effect = ids.effect_of(name) or (Effect.ENTRY if told.side is Side.BUY else Effect.EXIT)
         bot = str(ids.bot_of(name) or CYCLE_BOT)
         held = next(
             (p.id for p in self._book.open_positions() if p.symbol == told.ticker and name and p.bot_id == bot), None
         )
+        if replaced is not None:
+            bot, effect, held = replaced.bot_id, replaced.effect, replaced.position_id
         ours = name is not None and (effect is Effect.ENTRY or held is not None)
         streamed = ours and bot != str(CYCLE_BOT)  # a stream bot has a position for every entry
         created = told.created_at or now
@@ -85,9 +92,9 @@ class Recovery:
             type=told.type,
             time_in_force=TimeInForce.DAY,
             limit_price=told.limit_price,
-            ref_price=told.limit_price or told.avg_fill_price or self._price(told.ticker),
+            ref_price=told.limit_price or told.avg_fill_price or self._price(told.ticker, needed=ours),
             state=OrderState.SUBMITTED if name else told.state,
-            reason="found at the venue",
+            reason=_reason(told) if replaced is None else f"replaces {replaced.client_order_id}",
             created_at=created,
             updated_at=now,
             epoch=0,
@@ -98,9 +105,22 @@ class Recovery:
             venue_order_id=told.venue_order_id,
         )
 
-    def _price(self, ticker: str) -> Decimal:
-        """A market order that has not filled must reserve something."""
-        return self._venue.last_price(ticker).price
+    def _replaced(self, told: VenueOrder) -> Order | None:
+        """The order of ours that this one replaces: somebody changed it at the venue, and it goes on as ours."""
+        if not told.replaces or not told.client_order_id:
+            return None
+        name = self._desk.name_of(told.replaces) or self._book.names_of({told.replaces}).get(told.replaces)
+        order = self._book.order(name) if name else None
+        return None if order is None or order.is_external else order
+
+    def _price(self, ticker: str, *, needed: bool) -> Decimal:
+        """A market order of ours that has not filled must reserve something."""
+        try:
+            return self._venue.last_price(ticker).price
+        except VenueUnavailable:
+            if needed:
+                raise
+            return Decimal(0)
 
     def new_day(self) -> None:
         """Working orders are reserved again on the day that it is: what may still fill counts today."""
@@ -115,5 +135,7 @@ class Recovery:
         self._today = today
 
 
-def _moved(bundle: Bundle, today: str) -> Bundle:
-    return replace(bundle, order=replace(bundle.order, trading_day=today))
+def _reason(told: VenueOrder) -> str:
+    if (told.client_order_id or "").startswith(ids.FLATTEN_PREFIX):
+        return BY_STOP
+    return BY_LIQUIDATION if told.liquidation else FOUND

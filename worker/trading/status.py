@@ -1,16 +1,20 @@
-"""What the trader tells: its fields of ``trading_status``, ``portfolio_positions``, ``predictions``."""
+"""What the trader tells: its fields of ``trading_status``, its rows of ``portfolio_positions``, ``predictions``."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
+import redis
+
+from shared.accounts import DEFAULT_ACCOUNT
 from shared.clock import Clock, TradingCalendar, rfc3339
-from shared.documents import json_number
+from shared.documents import dump_json, json_number, parse_json
+from shared.errors import DocumentError
 from shared.status import merge_status
-from shared.store import Store
+from shared.store import MAX_RECORD_BYTES, Store
 from worker.core.types import Prediction, VenuePosition
 from worker.failpoints import failpoint
 from worker.trading.cycle import CycleReport
@@ -22,12 +26,20 @@ AGAIN_SECONDS = 10.0
 
 
 class TraderStatus:
-    """Publishes on change, and every ten seconds all the same."""
+    """Publishes on change, and every ten seconds all the same. ``accounts`` are the names of this installation."""
 
     def __init__(
-        self, store: Store, account: str, mode: str, book: Book, clock: Clock, calendar: TradingCalendar
+        self,
+        store: Store,
+        account: str,
+        accounts: Collection[str],
+        mode: str,
+        book: Book,
+        clock: Clock,
+        calendar: TradingCalendar,
     ) -> None:
         self._store, self._account, self._mode = store, account, mode
+        self._accounts = frozenset(accounts)
         self._book, self._clock, self._calendar = book, clock, calendar
         self._published: dict[str, Any] = {}
         self._next_publish = self._next_positions = 0.0
@@ -53,18 +65,7 @@ class TraderStatus:
 
     def publish(self, applied: Mapping[str, Any], epoch: int) -> None:
         """Write what changed since the last time. Raises StoreError."""
-        today = self._book.day(self._calendar.day_of(self._clock.now()).name)
-        fields: dict[str, Any] = {
-            "last_run": _time(self.last_run),
-            "last_error": self.last_error,
-            "trades_today": today.filled_orders,
-            "total_volume": json_number(today.filled_notional),
-            "next_run": _time(self.next_run),
-            "worker_pid": os.getpid(),
-            "mode": self._mode,
-            "market_open": self.market_open,
-            "last_cycle": self.last_cycle,
-        }
+        fields = self._fields()
         versions = applied["versions"]
         known = self._published
         now = self._clock.monotonic()
@@ -74,12 +75,31 @@ class TraderStatus:
         if merge_status(self._store, self._account, {**fields, "applied": dict(applied)}, epoch):
             self._published, self._next_publish = {**fields, "versions": versions, "epoch": epoch}, now + AGAIN_SECONDS
 
+    def _fields(self) -> dict[str, Any]:
+        """The counts of the day are the installation's, and the cycle is account ``default``'s."""
+        fields: dict[str, Any] = {
+            "last_error": self.last_error,
+            "worker_pid": os.getpid(),
+            "mode": self._mode,
+            "market_open": self.market_open,
+        }
+        if self._account != DEFAULT_ACCOUNT:
+            return fields
+        today = self._book.day(self._calendar.day_of(self._clock.now()).name)
+        return fields | {
+            "last_run": _time(self.last_run),
+            "trades_today": today.filled_orders,
+            "total_volume": json_number(today.filled_notional),
+            "next_run": _time(self.next_run),
+            "last_cycle": self.last_cycle,
+        }
+
     def forget(self) -> None:
         """After Redis was away or a mangled document: publish everything again."""
         self._published, self._positions = {}, None
 
     def positions(self, positions: tuple[VenuePosition, ...]) -> None:
-        """``portfolio_positions``: everything held at the venue. Raises StoreError."""
+        """This account's rows of ``portfolio_positions``: everything held at the venue. Raises StoreError."""
         rows = [
             {
                 "ticker": p.ticker,
@@ -88,14 +108,32 @@ class TraderStatus:
                 "market_value": str(p.market_value),
                 "unrealized_pl": str(p.unrealized_pl),
                 "side": p.side,
+                "account": self._account,
             }
             for p in sorted(positions, key=lambda p: p.ticker)
         ]
         now = self._clock.monotonic()
         if rows != self._positions or now >= self._next_positions:
             failpoint("log.positions")
-            self._store.put_json(self._store.keys.portfolio_positions, rows)
+            self._put_positions(rows)
             self._positions, self._next_positions = rows, now + AGAIN_SECONDS
+
+    def _put_positions(self, rows: list[dict[str, str]]) -> None:
+        """Replace what is this account's; the rows of an account that nobody trades any more go with it."""
+        key = self._store.keys.portfolio_positions
+
+        def step(pipe: redis.client.Pipeline) -> None:
+            found = [row for row in _rows(pipe, key) if _account(row) != self._account]
+            live = {name for name in map(_account, found) if name in self._accounts or self._is_traded(pipe, name)}
+            kept = [row for row in found if _account(row) in live]
+            document = sorted([*rows, *kept], key=lambda row: (_account(row) != DEFAULT_ACCOUNT, _account(row)))
+            pipe.multi()
+            pipe.set(key, dump_json(document))
+
+        self._store.transact([key], step)
+
+    def _is_traded(self, pipe: redis.client.Pipeline, account: str) -> bool:
+        return bool(pipe.exists(self._store.keys.lease(account)))
 
     def predictions(self, predictions: Mapping[str, Prediction]) -> None:
         """``predictions``, for everybody to see what the model said. Raises StoreError."""
@@ -129,6 +167,20 @@ class TraderStatus:
         if report.aborted.startswith(("no prediction", "NOT_ARMED", "LEASE_LOST")):
             told = [report.aborted, *told]
         self.fault("cycle", "; ".join(told) or None)
+
+
+def _rows(pipe: redis.client.Pipeline, key: str) -> list[dict[str, Any]]:
+    """What stands there, or nothing where it is mangled."""
+    try:
+        raw = cast("bytes | None", pipe.get(key))
+        found = parse_json(raw, MAX_RECORD_BYTES) if raw is not None else []
+    except (DocumentError, redis.ResponseError):
+        return []
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def _account(row: Mapping[str, Any]) -> str:
+    return str(row.get("account", DEFAULT_ACCOUNT))
 
 
 def _time(moment: datetime | None) -> str | None:

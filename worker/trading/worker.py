@@ -24,7 +24,7 @@ from shared.errors import (
 from shared.store import Store
 from worker.core.types import OrderUpdate
 from worker.failpoints import failpoint
-from worker.runtime import Heartbeat, StopSignals
+from worker.runtime import StopSignals
 from worker.trading.book import RedisBook
 from worker.trading.bots.fleet import Fleet
 from worker.trading.bots.pipeline import Crossing, Decision
@@ -34,6 +34,7 @@ from worker.trading.fence import Fence
 from worker.trading.gate import RedisGate
 from worker.trading.lease import Lease
 from worker.trading.ports import Notes, Switches
+from worker.trading.pulse import AccountPulse
 from worker.trading.reconcile import Reconciler, Snapshot, unresolved_ids
 from worker.trading.status import TraderStatus
 from worker.trading.switches import SwitchReader
@@ -49,7 +50,7 @@ UNARMED = "not armed: the emergency worker is silent or a stop is latched (stop_
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the composition root puts together for one account's trader."""
+    """What the composition root puts together for one account's trader. ``cycle`` is account ``default``'s only."""
 
     account: str
     store: Store
@@ -58,12 +59,12 @@ class Parts:
     book: RedisBook
     desk: OrderDesk
     reconciler: Reconciler
-    cycle: Cycle
+    cycle: Cycle | None
     fence: Fence
     lease: Lease
     switches: SwitchReader
     status: TraderStatus
-    heartbeat: Heartbeat
+    heartbeat: AccountPulse
     clock: Clock
     calendar: TradingCalendar
     notes: Notes
@@ -116,7 +117,6 @@ class Trader:
             stream.close()
             if self._p.bots is not None:
                 self._p.bots.close()
-            self._p.heartbeat.farewell()
             try:
                 self._p.lease.release()
             except StoreError:
@@ -158,6 +158,8 @@ class Trader:
         self._generation = stream.generation
         self._p.reconciler.start_over()
         self._reconcile()
+        if self._p.reconciler.unjudged:
+            self._reconcile()
         self._judge_recovery()
         if self._p.bots is not None:
             self._p.bots.recover()
@@ -201,8 +203,9 @@ class Trader:
         bots = self._p.bots
         if bots is not None:
             bots.turn(ready=ready, switches=switches, epoch=self._epoch, snapshot=self._snapshot)
-        if ready and now >= self._next_cycle and not (bots is not None and bots.cycle_paused):
-            self._run_cycle(switches)
+        paused = bots is not None and bots.cycle_paused
+        if ready and self._p.cycle is not None and now >= self._next_cycle and not paused:
+            self._run_cycle(self._p.cycle, switches)
             switches = self._p.switches.read()
         self._p.status.next_run = self._next_cycle_at if switches.on else None
         self._p.status.fault("document", switches.error)
@@ -287,7 +290,8 @@ class Trader:
     def _reconcile(self) -> None:
         p = self._p
         self._snapshot = snapshot = p.reconciler.run()
-        self._next_reconcile = p.clock.monotonic() + RECONCILE_SECONDS
+        soon = RETRY_SECONDS if p.reconciler.unsettled and not snapshot.drift else RECONCILE_SECONDS
+        self._next_reconcile = p.clock.monotonic() + soon
         p.fence.unresolved(unresolved_ids(snapshot.orders))
         p.status.positions(snapshot.positions)
         p.status.fault("drift", f"REDUCING: {snapshot.drift}" if snapshot.drift else None)
@@ -327,7 +331,7 @@ class Trader:
             extra["halt"] = {"reason": reason, "detail": why, "at": rfc3339(self._p.clock.now())}
             self._p.heartbeat.beat(force=True)
 
-    def _run_cycle(self, switches: Switches) -> None:
+    def _run_cycle(self, cycle: Cycle, switches: Switches) -> None:
         """One cycle. A fault in it pauses trading until the next one, which starts clean."""
         p = self._p
         self._schedule(p.cycle_seconds)
@@ -336,7 +340,7 @@ class Trader:
             self._reconcile()
             if self._snapshot is None:
                 raise VenueUnavailable("nothing is known of the account")
-            report = p.cycle.run(switches, self._epoch, self._snapshot)
+            report = cycle.run(switches, self._epoch, self._snapshot)
         except (StoreUnreachable, LeaseLost):
             raise
         except Exception as error:

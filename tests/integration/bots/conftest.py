@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.servers.binance import BinanceServer, binance_server
 
 from shared.keys import Keys
 from shared.store import Store, connect
+from tests.servers.binance import BinanceServer, binance_server
 from tests.servers.bots import BotStack, Market, register_model
 from tests.servers.exchange import ExchangeServer, exchange_server
 from tests.servers.stack import FREE_RISK, simulated_environment

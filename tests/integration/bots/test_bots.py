@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 from tests.servers.bots import BotStack
 from tests.servers.exchange import ExchangeServer
@@ -40,17 +41,17 @@ def test_bot_when_it_runs_leaves_positions_by_every_way_and_follows_changes_at_o
 ) -> None:
     begin(stack)
     position = held(stack)
-    assert (position["quantity"], position["entry_price"]) == ("10", "100")
+    assert (Decimal(str(position["quantity"])), Decimal(str(position["entry_price"]))) == (10, 100)
     assert sells(exchange) == [(OrderType.LIMIT, "10", "110.00")]
     entry = next(o for o in exchange.engine.book.orders.values() if o.side is Side.BUY)
     assert (entry.type, entry.limit_price) == (OrderType.LIMIT, 100)
     # the target
     stack.market.trade(111)
     closed = stack.await_closed(1)
-    assert (closed["exit_reason"], closed["exit_price"], closed["bot_id"]) == ("TP_HIT", "110", "7")
+    assert (closed["exit_reason"], Decimal(closed["exit_price"]), closed["bot_id"]) == ("TP_HIT", 110, "7")
     assert closed["confidence"].startswith("0.")
     fees = sum(e.fee for e in exchange.engine.book.executions)
-    assert float(closed["realized_pnl"]) == 100 - float(fees)
+    assert Decimal(closed["realized_pnl"]) == 100 - fees
     # the stop-loss
     stack.market.trade(100)
     held(stack)

@@ -16,6 +16,7 @@ from shared.config import Config
 from shared.errors import OrderNotFound, VenueUnavailable
 from shared.store import Store, connect
 from worker.core.types import MarketClock, OrderState, Side, VenueOrder, VenuePosition
+from worker.emergency.account import AccountStop
 from worker.emergency.keys import EmergencyKeys
 from worker.emergency.latch import MemoryFile
 from worker.emergency.trader import TraderProcess
@@ -99,17 +100,16 @@ class Running:
         clock, self._signals = SystemClock(), StopSignals()
         store = self._store = Store(connect(url, timeout_seconds=0.5))
         self._memory = MemoryFile(settings.run_dir / "emergency-default.json")
+        trader, logger = TraderProcess(store, "default", settings.run_dir), structlog.stdlib.get_logger("test")
+        account = AccountStop("default", cast("Venue", self.venue), self._memory, trader, clock, logger)
         self.worker = EmergencyWorker(
             settings,
-            "default",
-            cast("Venue", self.venue),
-            EmergencyKeys(store, "default", clock),
-            self._memory,
-            TraderProcess(store, "default", settings.run_dir),
+            [account],
+            EmergencyKeys(store, ["default"], clock),
             Heartbeat("emergency", store, clock),
             self._signals,
             clock,
-            structlog.stdlib.get_logger("test"),
+            logger,
         )
         keys = store.keys
         self._watcher = KeyWatcher(url, [keys.trading_settings, keys.risk_settings], self.worker.wake)

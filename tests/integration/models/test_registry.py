@@ -15,19 +15,18 @@ from shared.clock import SystemClock
 from shared.control import Actor
 from shared.documents import dump_json
 from shared.keys import Keys
-from shared.models import ModelConflict, ModelError, ModelMissing
+from shared.models import CYCLE_FEATURES, STREAM_FEATURES, ModelConflict, ModelError, ModelMissing
 from shared.store import Store, connect
 from tests.support import RedisServer
-from worker.core.bar_features import NAMES
-from worker.models import registry as registry_module
+from worker.core.bar_features import NAMES, VERSION
+from worker.core.features import FEATURE_NAMES, FEATURE_VERSION
 from worker.models.booster import import_lightgbm
 from worker.models.judge import validate
-from worker.models.registry import ModelRegistry
+from worker.models.registry import ModelRegistry, facts_fields
 from worker.models.validation import check_text
 from worker.predictors.slot import ModelSlot
 
 ACTOR = Actor("test", "cli")
-STREAM_NAMES = tuple(f"s{n}" for n in range(30))
 
 
 def trained(names: tuple[str, ...], seed: int = 6) -> bytes:
@@ -40,20 +39,18 @@ def trained(names: tuple[str, ...], seed: int = 6) -> bytes:
 
 @pytest.fixture(scope="module")
 def texts() -> dict[str, bytes]:
-    return {"stream": trained(STREAM_NAMES), "other": trained(STREAM_NAMES, 7), "cycle": trained(NAMES)}
+    return {"stream": trained(FEATURE_NAMES), "other": trained(FEATURE_NAMES, 7), "cycle": trained(NAMES)}
 
 
 @pytest.fixture
-def registry(store: Store, monkeypatch: pytest.MonkeyPatch) -> ModelRegistry:
-    versions = {NAMES: "bars-1", STREAM_NAMES: 1}
-    monkeypatch.setattr(registry_module, "feature_version_of", versions.get)
+def registry(store: Store) -> ModelRegistry:
     return ModelRegistry(store, SystemClock())
 
 
 def valid(registry: ModelRegistry, raw: bytes, name: str = "m", symbol: str = "BTCUSDC") -> int:
     """Uploaded and judged, without the child, whose part has tests of its own."""
     document = registry.upload(raw, name, symbol, ACTOR)
-    verdict = registry_module.facts_fields(check_text(raw)) | {"status": "valid"}
+    verdict = facts_fields(check_text(raw)) | {"status": "valid"}
     assert registry.record(document["id"], document["sha256"], verdict)
     number: int = document["id"]
     return number
@@ -75,7 +72,7 @@ def test_model_when_uploaded_and_validated_has_all_its_fields(registry: ModelReg
         "size": len(texts["stream"]),
         "sha256": hashlib.sha256(texts["stream"]).hexdigest(),
         "num_features": 30,
-        "feature_names": list(STREAM_NAMES),
+        "feature_names": list(FEATURE_NAMES),
         "feature_version": 1,
         "objective": "binary",
         "trees": 5,
@@ -230,7 +227,7 @@ def test_slot_when_models_change_swaps_between_two_predictions(
     registry: ModelRegistry, store: Store, texts: dict[str, bytes]
 ) -> None:
     first, second = valid(registry, texts["stream"]), valid(registry, texts["other"])
-    slot = ModelSlot(registry, STREAM_NAMES, 1)
+    slot = ModelSlot(registry, FEATURE_NAMES, 1)
     assert slot.current is None
     assert slot.refresh(first)
     assert not slot.refresh(first)
@@ -249,7 +246,7 @@ def test_slot_when_the_text_was_changed_behind_the_verdict_loads_nothing(
 ) -> None:
     number = valid(registry, texts["stream"])
     store.client.set("model:1:text", texts["other"])
-    slot = ModelSlot(registry, STREAM_NAMES, 1)
+    slot = ModelSlot(registry, FEATURE_NAMES, 1)
     slot.refresh(number)
     assert (slot.current, slot.problem) == (None, "model 1: its text is not the one that was validated")
     assert validate(registry, number)["reason"] == "sha256: is not that of the text"
@@ -258,7 +255,7 @@ def test_slot_when_the_text_was_changed_behind_the_verdict_loads_nothing(
 def test_slot_when_the_model_is_of_other_features_names_the_version(
     registry: ModelRegistry, texts: dict[str, bytes]
 ) -> None:
-    slot = ModelSlot(registry, STREAM_NAMES[::-1], 1)
+    slot = ModelSlot(registry, FEATURE_NAMES[::-1], 1)
     slot.refresh(valid(registry, texts["stream"]))
     assert slot.current is None
     assert "feature_version: its features are not the 30 of version 1" in slot.problem
@@ -275,3 +272,7 @@ def test_uploads_when_at_once_get_ids_of_their_own(redis_server: RedisServer, re
 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(upload, range(12))) == list(range(1, 13))
+
+
+def test_feature_versions_when_compared_with_the_core_are_the_same() -> None:
+    assert (CYCLE_FEATURES, STREAM_FEATURES) == (VERSION, FEATURE_VERSION)

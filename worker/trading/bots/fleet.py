@@ -150,9 +150,16 @@ class Fleet:
 
     def on_change(self, change: Change) -> None:
         """An order changed in the book."""
-        bot = self._bots.get(int(change.after.order.bot_id)) if change.after.order.bot_id.isdigit() else None
-        if bot is not None:
-            bot.runner.on_change(change)
+        own = self._of(change.after.order.bot_id)
+        if own is not None:
+            own.runner.on_change(change)
+        for before, after in change.moved:
+            bot = self._of(after.bot_id)
+            if bot is not None:
+                bot.runner.on_position(before, after, by_own=bot is own)
+
+    def _of(self, bot_id: str) -> _Bot | None:
+        return self._bots.get(int(bot_id)) if bot_id.isdigit() else None
 
     # -- one bot --------------------------------------------------------------------------------------------------
 

@@ -89,16 +89,20 @@ class BotRunner:
         known = self.manager.on_order(order, position, self._now())
         if not known and position is not None and position.signed_qty > 0:
             self._adopt(position, order if order.effect is Effect.ENTRY else None, [])
-        closed = change.closed_now
-        if closed is not None:
-            self.manager.closed(closed.exit_reason)
+
+    def on_position(self, before: Position | None, after: Position, *, by_own: bool) -> None:
+        """A position of this bot's changed, by an order of its own or by somebody else's."""
+        if not by_own:
+            self.manager.on_position(after, self._now())
+        if after.is_closed and not (before is not None and before.is_closed):
+            self.manager.closed(after.exit_reason)
             self._notes(
                 "position_closed",
                 bot_id=self.bot_id,
-                position_id=closed.id,
-                ticker=closed.symbol,
-                exit_reason=closed.exit_reason,
-                realized_pnl=str(closed.realized_pnl),
+                position_id=after.id,
+                ticker=after.symbol,
+                exit_reason=after.exit_reason,
+                realized_pnl=str(after.realized_pnl),
             )
 
     def on_price(self, symbol: str, last: LastPrice) -> None:

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from shared.accounts import AccountConfig
 from shared.clock import Clock, rfc3339
-from shared.config import Config
 from shared.errors import ConfigError, OrderNotFound, VenueAmbiguous, VenueError, VenueUnavailable
 from worker.core.orders import FINAL
 from worker.core.types import (
@@ -73,21 +73,22 @@ class AlpacaVenue:
         self.capabilities = Capabilities(sessions=not crypto_only, fractional=True)
 
     @classmethod
-    def from_config(cls, config: Config, clock: Clock) -> AlpacaVenue:
+    def from_account(cls, account: AccountConfig, clock: Clock) -> AlpacaVenue:
         """Raises ConfigError where a key is missing."""
-        missing = [n.upper() for n in ("alpaca_api_key", "alpaca_secret_key") if getattr(config, n) is None]
-        if missing or config.alpaca_api_key is None or config.alpaca_secret_key is None:
-            raise ConfigError(f"VENUE=alpaca needs {' and '.join(missing)}: create a key at alpaca.markets and set it")
+        if account.api_key is None or account.secret_key is None:
+            missing = [account.variable(n) for n in ("api_key", "secret_key") if getattr(account, n) is None]
+            setting = f"{account.variable('venue')}=alpaca"
+            raise ConfigError(f"{setting} needs {' and '.join(missing)}: create a key at alpaca.markets and set it")
         return cls(
-            config.alpaca_api_key.get_secret_value(),
-            config.alpaca_secret_key.get_secret_value(),
+            account.api_key.get_secret_value(),
+            account.secret_key.get_secret_value(),
             clock,
-            paper=config.alpaca_paper,
-            crypto_only=all("/" in t for t in config.active_tickers),
-            feed=config.alpaca_data_feed,
-            trading_url=config.alpaca_trading_url,
-            data_url=config.alpaca_data_url,
-            stream_url=config.alpaca_stream_url,
+            paper=account.paper,
+            crypto_only=account.crypto_only,
+            feed=account.data_feed,
+            trading_url=account.url,
+            data_url=account.data_url,
+            stream_url=account.stream_url,
         )
 
     # -- orders ---------------------------------------------------------------------------------------------------

@@ -11,9 +11,17 @@ from urllib.parse import quote, urlencode
 
 import urllib3
 
+from shared.accounts import AccountConfig
 from shared.clock import Clock, parse_rfc3339
-from shared.config import Config
-from shared.errors import NotSent, OrderNotFound, VenueAmbiguous, VenueError, VenueRejected, VenueUnavailable
+from shared.errors import (
+    ConfigError,
+    NotSent,
+    OrderNotFound,
+    VenueAmbiguous,
+    VenueError,
+    VenueRejected,
+    VenueUnavailable,
+)
 from worker.core.types import (
     AccountState,
     Bar,
@@ -59,8 +67,11 @@ class SimulatedVenue:
         self._pool = pool_manager(CONNECTIONS)
 
     @classmethod
-    def from_config(cls, config: Config, clock: Clock) -> SimulatedVenue:
-        return cls(config.sim_venue_url, venue_token(config), clock)
+    def from_account(cls, account: AccountConfig, clock: Clock) -> SimulatedVenue:
+        """Raises ConfigError where no address is set."""
+        if account.url is None:
+            raise ConfigError(f"{account.variable('url')} is missing")
+        return cls(account.url, venue_token(account), clock)
 
     # -- orders ---------------------------------------------------------------------------------------------------
 

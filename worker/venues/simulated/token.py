@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 
-from shared.config import Config
+from shared.accounts import AccountConfig
 
 
-def venue_token(config: Config) -> str:
-    """``SIM_VENUE_TOKEN``, else the one in ``SIXBOT_HOME/sim_venue_token``, made (0600) by whoever comes first."""
-    if config.sim_venue_token is not None:
-        return config.sim_venue_token.get_secret_value()
-    path = config.sixbot_home / "sim_venue_token"
+def venue_token(account: AccountConfig) -> str:
+    """The account's token, else the one in ``SIXBOT_HOME/sim_venue_token``, made (0600) by whoever comes first."""
+    if account.token is not None:
+        return account.token.get_secret_value()
+    path = account.home / "sim_venue_token"
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -1,0 +1,174 @@
+"""One account's part of every stop, with a venue session, threads and a memory of its own.
+
+Nothing here waits for another account: a venue that is dead, mute or slow delays its own account only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from shared.clock import Clock, parse_rfc3339
+from shared.errors import VenueError
+from worker.emergency.fencing import Fencing
+from worker.emergency.flatten import PENDING, Flattener
+from worker.emergency.latch import MemoryFile
+from worker.emergency.report import StopReport
+from worker.emergency.stop import Sentry, StopRun, StopState
+from worker.emergency.trader import TraderProcess
+from worker.venues.base import Venue
+
+CANCEL_THREADS = 50
+WARM_SECONDS = 5.0
+
+
+class AccountStop:
+    """Guards one account. ``join`` must be called before anything else: it brings what all accounts share."""
+
+    def __init__(
+        self,
+        name: str,
+        venue: Venue,
+        memory: MemoryFile,
+        trader: TraderProcess,
+        clock: Clock,
+        logger: structlog.stdlib.BoundLogger,
+    ) -> None:
+        self.name, self.venue, self.memory = name, venue, memory
+        self._trader, self._clock, self._logger = trader, clock, logger
+        self._sentry = Sentry(venue)
+        self._pool = ThreadPoolExecutor(CANCEL_THREADS + 2, thread_name_prefix=f"emergency-{name}")
+        self._changing = threading.Lock()
+        self._former: tuple[StopRun, ...] = ()
+        self._next_warm = self._next_sentry = 0.0
+        self.run: StopRun | None = None
+        self.reachable: bool | None = None
+
+    def join(
+        self,
+        effect_in_book: Callable[[str], str | None],
+        report: StopReport,
+        fencing: Callable[[], Fencing],
+    ) -> None:
+        """The book, the report, and a new fence for a stop that is reopened."""
+        self._effect_in_book, self._report, self._fencing = effect_in_book, report, fencing
+        self.memory.change(account=self.name, venue=self.venue.name)
+
+    # -- a stop ---------------------------------------------------------------------------------------------------
+
+    def carry_out(self, state: StopState, fencing: Fencing, noticed: float, after: StopRun | None = None) -> bool:
+        """Start, or go on with, a stop; waits for nothing. False where another run than ``after`` stands by now."""
+        with self._changing:
+            if after is not None and self.run is not after:
+                return False
+            if self.run is not None:
+                self.run.abandon()
+                self._former = tuple(r for r in (*self._former, self.run) if r.alive)
+            self._report.put(self.name, self.venue.name, state)
+            self.run = StopRun(
+                state,
+                self.venue,
+                self._trader,
+                self._pool,
+                self._clock,
+                fencing,
+                self._publish,
+                self._effect_in_book,
+                Flattener(self.venue, self.memory, self._publish).run,
+                noticed,
+                self._former,
+            )
+            self.run.start()
+            return True
+
+    def _publish(self, state: StopState) -> None:
+        self._report.publish(self.name, self.venue.name, state)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop is still being carried out."""
+        return self.run is not None and self.run.state.state == "STOPPING"
+
+    @property
+    def not_proven(self) -> bool:
+        return self.run is not None and self.run.state.state == "NOT_PROVEN"
+
+    def fenced_late(self) -> None:
+        """The epoch was raised once Redis was back."""
+        if self.run is not None:
+            self.run.state.fenced = True
+
+    def abandon(self) -> None:
+        """No more calls: trading is resumed, or the process ends. Waits for none that is out."""
+        if self.run is not None:
+            self.run.abandon()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call of a run that was abandoned is still out."""
+        return any(run.alive for run in (*self._former, *((self.run,) if self.run is not None else ())))
+
+    def drop(self) -> None:
+        """Trading is resumed: the watch after the stop ends, and a flatten that waits or works."""
+        run, self.run = self.run, None
+        if run is not None and run.state.flatten in PENDING:
+            run.state.flatten = "DROPPED"
+            self._publish(run.state)
+
+    def close(self, deadline: float) -> None:
+        """Give up; a call that is out is waited for until the deadline (monotonic)."""
+        for run in (*self._former, *((self.run,) if self.run is not None else ())):
+            run.wait_ended(max(deadline - self._clock.monotonic(), 0))
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # -- between stops --------------------------------------------------------------------------------------------
+
+    def tend(self) -> None:
+        """Remember a proof, stand sentry after it, keep the venue session warm."""
+        run, now = self.run, self._clock.monotonic()
+        if run is not None and run.finished:
+            if not self.memory.memory.proven:
+                self.memory.change(proven=True)
+            if now >= self._next_sentry:
+                self._next_sentry = now + Sentry.PERIOD_SECONDS
+                self._pool.submit(self._stand_sentry, run)
+        if now >= self._next_warm:  # so that a stop never pays for a handshake
+            self._next_warm = now + WARM_SECONDS
+            self._pool.submit(self._warm)
+
+    def _stand_sentry(self, run: StopRun) -> None:
+        """One of ours appearing reopens the stop."""
+        if not self._sentry.sees_ours(run.state.policy) or self.run is not run:
+            return
+        self._logger.warning("stop_reopened", stop_id=run.state.stop_id, account=self.name)
+        self.memory.change(proven=False)
+        self.carry_out(run.state.reopened(), self._fencing(), self._clock.monotonic(), after=run)
+
+    def _warm(self) -> None:
+        try:
+            self.venue.clock()
+            self.reachable = True
+        except VenueError:
+            self.reachable = False
+
+    # -- after a restart ------------------------------------------------------------------------------------------
+
+    @property
+    def flatten_waits(self) -> bool:
+        """Whether an earlier process was closing positions, and this one does not yet."""
+        flatten = self.memory.memory.flatten
+        return self.run is None and flatten is not None and flatten.get("state") in PENDING
+
+    def flatten_begun(self, otherwise: datetime) -> tuple[str, datetime]:
+        """The stop's id, and when it was asked for."""
+        flatten: Mapping[str, Any] = self.memory.memory.flatten or {}
+        try:
+            requested = parse_rfc3339(str(flatten.get("requested_at")))
+        except ValueError:
+            requested = otherwise
+        return str(flatten.get("stop_id")), requested

@@ -1,0 +1,50 @@
+"""What the emergency worker shows in Redis, on change and when Redis is back: status, latch, report, audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from shared.clock import Clock
+from shared.documents import Reading, RiskSettings, TradingSettings
+from shared.errors import StoreError
+from worker.emergency.keys import EmergencyKeys, ExternalAudit
+from worker.emergency.latch import MemoryFile
+
+STATUS_SECONDS = 10.0
+"""The status is written on change, and this often all the same: somebody may have mangled it."""
+
+
+class Display:
+    """``later`` may be called from any thread; the worker's own loop does the showing."""
+
+    def __init__(self, keys: EmergencyKeys, memory: MemoryFile, clock: Clock) -> None:
+        self._keys, self._memory, self._clock = keys, memory, clock
+        self._audit = ExternalAudit(keys, clock)
+        self._unshown: list[Callable[[], None]] = []
+        self._shown: tuple[Any, ...] | None = None
+        self._next_status = 0.0
+
+    def later(self, show: Callable[[], None]) -> None:
+        """Something that Redis must be told once it answers."""
+        self._unshown.append(show)
+        self._shown = None
+
+    def tell(self, settings: Reading[TradingSettings], risk: Reading[RiskSettings], reason: str | None) -> None:
+        """What Redis refuses is tried again at the next turn. Raises StoreError."""
+        pending, self._unshown = self._unshown, []
+        for number, show in enumerate(pending):
+            try:
+                show()
+            except StoreError:
+                self._unshown = pending[number:] + self._unshown
+                raise
+        held = self._memory.memory
+        state = "HALTED" if not held.active else "REDUCING" if risk.value.reduce_only else "ACTIVE"
+        reason = None if held.active else reason or held.reason or None
+        shown, now = (held.active, state, reason, held.highest_epoch), self._clock.monotonic()
+        if shown != self._shown or now >= self._next_status:
+            self._keys.status({"active": held.active, "state": state, "stop_reason": reason}, held.highest_epoch)
+            self._shown, self._next_status = shown, now + STATUS_SECONDS
+        keys = self._keys.store.keys
+        self._audit.look({keys.trading_settings: settings.raw, keys.risk_settings: risk.raw})

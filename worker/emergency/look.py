@@ -1,0 +1,117 @@
+"""One look at everything that may forbid trading: the documents, the file, and the traders' signs of life."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shared.accounts import DEFAULT_ACCOUNT
+from shared.clock import Clock, parse_rfc3339
+from shared.config import Config
+from shared.documents import RiskSettings, TradingSettings
+from shared.errors import StoreUnreachable
+from worker.emergency.keys import EmergencyKeys
+from worker.emergency.latch import MemoryFile
+from worker.emergency.switch import View
+
+
+class Lookout:
+    """Keeps the last good documents, how long Redis has been away, and when each account's trader was last seen."""
+
+    def __init__(
+        self,
+        config: Config,
+        keys: EmergencyKeys,
+        memory: MemoryFile,
+        accounts: Sequence[str],
+        host: str,
+        clock: Clock,
+    ) -> None:
+        self._config, self._keys, self._memory, self._clock = config, keys, memory, clock
+        self._accounts, self._host = tuple(accounts), host
+        held = memory.memory
+        risk = RiskSettings(emergency_stop_active=held.emergency_stop_active, reduce_only=held.reduce_only)
+        self.good: tuple[TradingSettings, RiskSettings] = TradingSettings(), risk
+        self._redis_down_since: float | None = None
+        self._seen = dict.fromkeys(self._accounts, clock.monotonic())
+
+    def beside_redis(self, *, signalled: bool) -> View:
+        """The file and the signal by themselves: a Redis that hangs must not delay what needs none."""
+        return View(None, None, self._config.stop_path.exists(), signalled)
+
+    def look(self, *, signalled: bool) -> View:
+        """Everything. Raises StoreRefused."""
+        stop_file, began = self._config.stop_path.exists(), self._clock.monotonic()
+        try:
+            settings = self._keys.store.read_settings(self.good[0])
+            risk = self._keys.store.read_risk(self.good[1])
+            beats = self._keys.trader_heartbeats(self._host)
+            parts = {name: account_part(beats, name) for name in self._accounts}
+            old, silent, halt = self._old_redis(), self._silent(parts), self._halt(parts)
+        except StoreUnreachable as error:
+            if self._redis_down_since is None:
+                self._redis_down_since = began
+            down = self._clock.monotonic() - self._redis_down_since
+            lost = down >= self._config.redis_lost_stop_seconds and self._memory.memory.active
+            return View(None, None, stop_file, signalled, f"no answer for {down:.1f} s: {error}" if lost else "")
+        self._redis_down_since = None
+        self.good = (settings.value, risk.value)
+        return View(settings, risk, stop_file, signalled, old_redis=old, silent=silent, halt=halt)
+
+    def armed(self) -> None:
+        """Trading begins anew: the traders' silence counts from here."""
+        self._seen = dict.fromkeys(self._accounts, self._clock.monotonic())
+
+    def _old_redis(self) -> str:
+        """A Redis whose epoch is below one that was given stands for an older state: it never resumes by itself."""
+        highest, epoch = self._memory.memory.highest_epoch, self._keys.epoch()
+        if self._memory.memory.latch is None and highest and (epoch is None or epoch < highest):
+            return (
+                f"trading_epoch is {'missing' if epoch is None else epoch}, it was {highest}: an older or emptied Redis"
+            )
+        return ""
+
+    def _silent(self, parts: Mapping[str, Mapping[str, Any] | None]) -> str:
+        now = self._clock.monotonic()
+        for account, beat in parts.items():
+            if beat is not None or not self._memory.memory.active:
+                self._seen[account] = float("inf") if beat is not None and beat.get("stopping") else now
+                continue
+            quiet = now - self._seen[account]
+            if quiet >= self._config.trader_silent_stop_seconds and self._keys.has_open_orders(account):
+                return f"no sign of life of the trader{_of(account)} for {quiet:.0f} s while orders are open"
+        return ""
+
+    def _halt(self, parts: Mapping[str, Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
+        """The first stop that a trader asks for, unless it was asked for before trading was resumed."""
+        if self._memory.memory.latch is not None:
+            return None
+        for account, beat in parts.items():
+            halt = beat.get("halt") if beat is not None else None
+            if isinstance(halt, dict) and self._is_news(halt):
+                return {**halt, "detail": f"{halt.get('detail', '')}{_of(account)}"}
+        return None
+
+    def _is_news(self, halt: Mapping[str, Any]) -> bool:
+        resumed = self._memory.memory.resumed_at
+        try:
+            return not resumed or parse_rfc3339(str(halt.get("at"))) > parse_rfc3339(resumed)
+        except ValueError:
+            return True
+
+
+def account_part(beats: Sequence[Mapping[str, Any]], account: str) -> Mapping[str, Any] | None:
+    """What the trading processes of this host say of an account; None where none of them trades it."""
+    for beat in beats:
+        accounts = beat.get("accounts")
+        if isinstance(accounts, dict):
+            own = accounts.get(account)
+            if isinstance(own, dict):
+                return {**own, "stopping": beat.get("stopping")}
+        elif account == DEFAULT_ACCOUNT:
+            return beat
+    return None
+
+
+def _of(account: str) -> str:
+    return "" if account == DEFAULT_ACCOUNT else f" (account {account})"

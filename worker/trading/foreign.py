@@ -1,0 +1,104 @@
+"""Orders that somebody else placed on the account: shown as EXTERNAL, and what their fills did to positions of ours.
+
+A foreign order goes by the venue's id. One that replaces an order of ours goes on as ours, under its client order id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from shared.errors import OrderNotFound
+from worker.core import ids
+from worker.core.types import Execution, OrderState, VenueOrder
+from worker.trading.desk import UNRESOLVED, OrderDesk
+from worker.trading.ports import Book
+from worker.trading.recover import Recovery
+from worker.venues.base import Venue
+
+ZERO = Decimal(0)
+Fills = Mapping[str, Sequence[Execution]]
+"""Executions by the venue's order id."""
+
+
+class ForeignOrders:
+    """What others do on the account, as far as the book must know."""
+
+    def __init__(self, venue: Venue, desk: OrderDesk, book: Book, recovery: Recovery) -> None:
+        self._venue, self._desk, self._book, self._recovery = venue, desk, book, recovery
+        self._seen: dict[str, tuple[OrderState, Decimal]] = {}
+
+    def start_over(self) -> None:
+        """Nothing is taken for known any more."""
+        self._seen.clear()
+
+    def take(self, told: VenueOrder, executions: Sequence[Execution]) -> None:
+        """An order that is not in the book under a name of ours. Raises VenueUnavailable."""
+        seen = (told.state, told.filled_qty)
+        if self._seen.get(told.venue_order_id) == seen and not executions:
+            return
+        if self._desk.take(told, executions) is None:
+            self._recovery.adopt(told, executions)
+        self._seen[told.venue_order_id] = seen
+
+    def account_for(self, since: datetime, fills: Fills, unknown: Fills) -> None:
+        """Look through everything that was ordered since for what filled and the book does not know; ``unknown`` are
+        fills that call for it. Raises VenueUnavailable."""
+        self._search(since, fills)
+        unresolved = {o.ticker for o in self._book.open_orders() if o.state in UNRESOLVED}
+        for venue_id, executions in unknown.items():
+            # An order that the venue does not tell is what its fills say, unless it may be one of ours.
+            if venue_id not in self._seen and executions[0].ticker not in unresolved:
+                self.take(order_of(executions), executions)
+
+    def _search(self, since: datetime, fills: Fills) -> None:
+        for told in self._venue.orders_since(since):
+            if not told.filled_qty or self._seen.get(told.venue_order_id) == (told.state, told.filled_qty):
+                continue
+            if ids.is_ours(told.client_order_id):
+                self._ours(told, fills.get(told.venue_order_id, ()))
+            else:
+                self.take(told, fills.get(told.venue_order_id, ()))
+
+    def _ours(self, told: VenueOrder, executions: Sequence[Execution]) -> None:
+        """One of ours that was given up, or lost, and filled all the same."""
+        known = self._book.order(told.client_order_id or "")
+        if known is None:
+            self._recovery.adopt(told, executions)
+        elif known.filled_qty < told.filled_qty:
+            self._desk.take(told, executions)
+        self._seen[told.venue_order_id] = (told.state, told.filled_qty)
+
+    def gone(self, venue_order_id: str, created_at: datetime, executions: Sequence[Execution]) -> None:
+        """A foreign order that worked and is listed no longer. Raises VenueUnavailable."""
+        for told in self._venue.orders_since(created_at):
+            if told.venue_order_id == venue_order_id:
+                self.take(told, executions)
+                return
+        raise OrderNotFound(f"the venue no longer tells what became of {venue_order_id}")
+
+
+def order_of(executions: Sequence[Execution]) -> VenueOrder:
+    """The order that fills are of, as far as they tell."""
+    first, last = executions[0], executions[-1]
+    qty = sum((e.qty for e in executions), ZERO)
+    return VenueOrder(
+        venue_order_id=first.venue_order_id,
+        client_order_id=first.client_order_id,
+        ticker=first.ticker,
+        side=first.side,
+        qty=qty,
+        state=OrderState.FILLED,
+        filled_qty=qty,
+        avg_fill_price=sum((e.qty * e.price for e in executions), ZERO) / qty,
+        created_at=first.time,
+        updated_at=last.time,
+    )
+
+
+def by_order(fills: Iterable[Execution]) -> dict[str, list[Execution]]:
+    found: dict[str, list[Execution]] = {}
+    for fill in fills:
+        found.setdefault(fill.venue_order_id, []).append(fill)
+    return found
