@@ -142,7 +142,8 @@ class BotStack(Stack):
         """The newest of that many closed positions."""
         eventually(
             lambda: len(self.closed()) >= count,
-            what=f"{count} closed positions: {self.json('bot:7:status')} {self.trades()[-3:]}",
+            what=f"{count} closed positions",
+            tell=lambda: f"{self.json('bot:7:status')} {self.output('trading')[-3000:]}",
         )
         return self.closed()[-1]
 
@@ -155,5 +156,5 @@ class BotStack(Stack):
             time.sleep(0.05)
             return bool(condition(self.bot_status(bot_id)))
 
-        eventually(done, what=f"{what}: {self.bot_status(bot_id)} {self.json('trading_status')}")
+        eventually(done, what=what, tell=lambda: f"{self.bot_status(bot_id)} {self.output('trading')[-3000:]}")
         return self.bot_status(bot_id)

@@ -23,12 +23,14 @@ def begin(stack: BotStack, **bot: object) -> None:
 
 
 def held(stack: BotStack, bot_id: int = 7) -> dict[str, object]:
-    """The bot's position once it is active with its exit at the venue."""
-    status = stack.await_bot(
-        bot_id, "an active position with its exit", lambda s: any(p["protected"] for p in s.get("positions") or [])
-    )
-    position: dict[str, object] = status["positions"][0]
-    return position
+    """The bot's position once it is active with its exit at the venue; not one that was closed before."""
+    gone = {c["id"] for c in stack.closed()}
+
+    def protected(status: dict[str, object]) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = status.get("positions") or []  # type: ignore[assignment]
+        return [p for p in found if p["protected"] and p["id"] not in gone]
+
+    return protected(stack.await_bot(bot_id, "an active position with its exit", protected))[0]
 
 
 def sells(exchange: ExchangeServer) -> list[tuple[OrderType, str, str]]:
