@@ -55,7 +55,7 @@ def build_fleet(
         sender,
         book,
         Sources(feed_opener(config, account), feed_group(config, account), post, clock, logger),
-        BotStatus(store, account.name, clock),
+        BotStatus(store, account.name, clock, notes),
         clock,
         new_runner,
         model_opener(store, clock),

@@ -85,6 +85,8 @@ class Market:
         self._last_ms = 0
         self.price = dict.fromkeys(self.symbols, 100.0)
         self.sent: list[tuple[int, str]] = []
+        self.premium = 0.0
+        """How much dearer the exchange is than the stream: above 0, limit buys rest."""
         for symbol in self.symbols:
             exchange.set_price(symbol, Decimal(100))
 
@@ -103,13 +105,12 @@ class Market:
                 self._send(symbol, self.price[symbol], now_ms - back * 1000, taker_sold=True)
         self._last_ms = now_ms
 
-    def trade(self, price: float | None = None, symbol: str | None = None, *, exchange: bool = True) -> None:
+    def trade(self, price: float | None = None, symbol: str | None = None) -> None:
         """One trade now, at the exchange too."""
         symbol = symbol or self.symbols[0]
         price = self.price[symbol] if price is None else price
         self.price[symbol] = price
-        if exchange:
-            self.exchange.set_price(symbol, Decimal(str(price)))
+        self.exchange.set_price(symbol, Decimal(str(price + self.premium)))
         self._last_ms = max(int(time.time() * 1000), self._last_ms)
         self._send(symbol, price, self._last_ms, taker_sold=True)
 
@@ -152,7 +153,8 @@ class BotStack(Stack):
 
         def done() -> bool:
             if self.market.stream.connections:
-                self.market.trade()
+                for symbol in self.market.symbols:
+                    self.market.trade(symbol=symbol)
             time.sleep(0.05)
             return bool(condition(self.bot_status(bot_id)))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -9,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.bots import BotControl
-from shared.clock import SystemClock
+from shared.clock import SystemClock, rfc3339
 from shared.config import load_config
 from shared.documents import parse_json
 from shared.errors import DocumentError
 from shared.store import Store
-from worker.cli.common import Exit, exit_codes, fail, open_store, print_json
+from worker.cli.common import exit_codes, fail, open_store, print_json
 from worker.cli.operate import actor
 
 bot_app = typer.Typer(no_args_is_help=True, help="Bots: bot 1 is the cycle, every other one decides on live trades.")
@@ -40,12 +42,12 @@ def _row(store: Store, control: BotControl, bot_id: int) -> dict[str, Any]:
 
 
 @bot_app.command("list")
-def list_bots(json: Json = False) -> None:
+def list_bots(as_json: Json = False) -> None:
     """All bots."""
     with exit_codes():
         store, control = _control()
         rows = [_row(store, control, bot_id) for bot_id in control.ids()]
-    if json:
+    if as_json:
         print_json(rows)
         return
     table = Table("bot", "name", "kind", "symbol", "account", "enabled", "state", "open", "problem")
@@ -96,11 +98,11 @@ def _change(bot_id: int, changes: dict[str, Any], *, create: bool = False) -> No
 @bot_app.command("set")
 def set_bot(
     bot_id: BotId,
-    json: Annotated[str, typer.Option("--json", help='The fields to change, like \'{"symbol": "BTCUSDC"}\'.')],
+    fields: Annotated[str, typer.Option("--json", help='The fields to change, like \'{"symbol": "BTCUSDC"}\'.')],
 ) -> None:
     """Change fields of a bot, or create it; prints the whole."""
     with exit_codes():
-        changes = _fields(json, "--json")
+        changes = _fields(fields, "--json")
     _change(bot_id, changes, create=True)
 
 
@@ -150,5 +152,11 @@ def run(
             changes["symbol"] = symbol
         config = load_config()
         _control()[1].change(bot_id, {"enabled": True, "close_positions": False} | changes, actor())
-        code = run_bot(config, bot_id)
-    raise typer.Exit(Exit.OK if code == 0 else code)
+        run_bot(config, bot_id, _line)
+
+
+def _line(kind: str, /, **fields: object) -> None:
+    """One JSON object a line: what a program that started this bot reads."""
+    told = {"time": rfc3339(SystemClock().now()), "event": kind, **fields}
+    sys.stdout.write(json.dumps(told, default=str) + "\n")
+    sys.stdout.flush()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 
+from shared.clock import SystemClock
 from tests.servers.bots import BotStack
 from tests.servers.exchange import ExchangeServer
-from tests.servers.stack import ON
+from tests.servers.stack import FREE_RISK, OFF, ON
 from tests.support import eventually
-from worker.core.types import OrderType, Side
+from worker.core.types import OrderState, OrderType, Side
 
 
 def begin(stack: BotStack, **bot: object) -> None:
@@ -94,3 +96,137 @@ def test_bot_when_it_runs_leaves_positions_by_every_way_and_follows_changes_at_o
     assert len(exchange.engine.book.orders) == orders
     reasons = [json.loads(json.dumps(c))["exit_reason"] for c in stack.closed()]
     assert reasons == ["TP_HIT", "SL_HIT", "TIMEOUT", "MANUAL", "TP_HIT"]
+
+
+def restart(stack: BotStack, while_dead: Callable[[], None] = lambda: None) -> None:
+    """Kill the trader and start another; the feed's sixty seconds are there again."""
+    stack.kill("trading")
+    eventually(lambda: stack.market.stream.connections == 0, what="the dead trader's connection to end")
+    while_dead()
+    stack.start("trading")
+    eventually(lambda: (stack.bot_status(7).get("model") or {"problem": 1})["problem"] is None, what="the model")
+    stack.market.warm_up()
+
+
+def orders_of(exchange: ExchangeServer, side: Side) -> list[str]:
+    return [o.client_order_id or "" for o in exchange.engine.book.orders.values() if o.side is side]
+
+
+def test_bot_when_its_trader_is_killed_in_any_state_goes_on_with_exits_before_entries(
+    stack: BotStack, exchange: ExchangeServer
+) -> None:
+    stack.market.premium = 1.0
+    begin(stack)
+    # pending: the entry is found again, and no second one is made
+    stack.await_bot(7, "a pending entry", lambda s: s.get("positions"))
+    eventually(lambda: len(exchange.engine.working()) == 1, what="the entry at the venue")
+    restart(stack)
+    status = stack.await_bot(7, "predictions", lambda s: s.get("last_prediction") and s.get("positions"))
+    assert [p["phase"] for p in status["positions"]] == ["pending"]
+    assert len(orders_of(exchange, Side.BUY)) == 1
+    # active: the same exit goes on
+    stack.market.premium = 0.0
+    first = held(stack)
+    exits = orders_of(exchange, Side.SELL)
+    restart(stack)
+    assert held(stack)["id"] == first["id"]
+    assert orders_of(exchange, Side.SELL) == exits
+    # active, and while nobody looked its exit was cancelled: it comes before any entry
+    stack.bot(7, max_positions=2)
+    before = len(exchange.engine.book.orders)
+
+    def cancel() -> None:
+        for order in exchange.engine.working():
+            exchange.engine.cancel(order.venue_order_id, SystemClock().now())
+
+    def entered() -> bool:
+        return len(exchange.engine.book.orders) > before + 1
+
+    stack.market.premium = 1.0
+    restart(stack, cancel)
+    stack.await_bot(7, "an exit and an entry", lambda _s: entered())
+    after = list(exchange.engine.book.orders.values())[before:]
+    assert [o.side for o in after[:2]] == [Side.SELL, Side.BUY]
+    assert stack.bot_status(7)["unprotected_seconds_total"] >= 0
+    # the entry that does not fill is cancelled
+    stack.bot(7, max_positions=2, maker_order_timeout=0.5)
+    stack.await_bot(7, "the entry to expire", lambda s: s["counters"]["expired"] >= 1)
+    # closing at market when it is killed: it is closed once
+    stack.bot(7, max_positions=1, maker_order_timeout=60)
+    stack.await_bot(7, "the first position alone", lambda s: len(s["positions"]) == 1)
+    stack.bot(7, close_positions=True, enabled=False)
+    eventually(lambda: any(o.type is OrderType.MARKET for o in exchange.engine.book.orders.values()), what="the close")
+    restart_without_feed(stack)
+    assert stack.await_closed(1)["exit_reason"] == "MANUAL"
+    assert exchange.engine.holding("AAPL").qty == 0
+    assert len(orders_of(exchange, Side.SELL)) == len(set(orders_of(exchange, Side.SELL)))
+
+
+def restart_without_feed(stack: BotStack) -> None:
+    stack.kill("trading")
+    stack.start("trading")
+
+
+def test_bot_when_a_stop_comes_is_silent_until_it_is_lifted_and_then_arms_exits_first(
+    stack: BotStack, exchange: ExchangeServer
+) -> None:
+    begin(stack)
+    position = held(stack)
+    stack.set("trading_settings", OFF)
+    stack.await_stopped()
+    assert sells(exchange) == []
+    orders = len(exchange.engine.book.orders)
+    stack.await_bot(7, "a count of what is unprotected", lambda s: s["unprotected_seconds_total"] > 1)
+    assert len(exchange.engine.book.orders) == orders
+    stack.set("trading_settings", ON)
+    assert held(stack)["id"] == position["id"]
+    after = list(exchange.engine.book.orders.values())[orders:]
+    assert [(o.side, o.limit_price) for o in after] == [(Side.SELL, Decimal(110))]
+    # flattened: closed by the stop
+    stack.set("risk_settings", FREE_RISK[:-1] + ', "on_stop": "flatten"}')
+    eventually(lambda: stack.status("applied")["risk"]["on_stop"] == "flatten", what="the policy to be in force")
+    stack.await_status("active", True)
+    stack.set("trading_settings", OFF)
+    assert stack.await_closed(1)["exit_reason"] == "STOP"
+    assert exchange.engine.holding("AAPL").qty == 0
+    stack.await_bot(7, "nothing open", lambda s: not s["positions"])
+
+
+def test_bots_when_several_run_in_one_worker_do_not_stand_in_each_others_way(
+    two_symbols: BotStack, exchange: ExchangeServer
+) -> None:
+    stack = two_symbols
+    stack.bot(8, symbol="MSFT")
+    stack.bot(9, symbol="AAPL", capital_per_trade=500, profit_target_pct=0.2)
+    stack.bot(10, account="nowhere")
+    stack.bot(11, model_id=5)
+    begin(stack)
+    for bot_id in (7, 8, 9):
+        assert held(stack, bot_id)["phase"] == "active"
+    assert sorted(sells(exchange)) == [
+        (OrderType.LIMIT, "10", "110.00"),
+        (OrderType.LIMIT, "10", "110.00"),
+        (OrderType.LIMIT, "5", "120.00"),
+    ]
+    assert stack.bot_status(10)["config_error"].startswith("account: ")
+    assert (stack.bot_status(11)["state"], "model 5" in stack.bot_status(11)["model"]["problem"]) == ("no_model", True)
+    stack.bot(9, symbol="no symbol")
+    eventually(lambda: str(stack.bot_status(9).get("config_error")).startswith("symbol: "), what="the refusal")
+    stack.market.trade(111)
+    closed = stack.await_closed(1)
+    assert (closed["bot_id"], closed["exit_reason"], closed["quantity"]) == ("7", "TP_HIT", "0")
+    assert (exchange.engine.holding("AAPL").qty, exchange.engine.holding("MSFT").qty) == (5, 10)
+
+
+def test_bot_when_fills_come_in_parts_sizes_its_exit_to_what_is_held(
+    by_halves: BotStack, slow_exchange: ExchangeServer
+) -> None:
+    begin(by_halves)
+    eventually(lambda: slow_exchange.engine.holding("AAPL").qty == 10, what="the whole entry")
+    eventually(lambda: [s[1] for s in sells(slow_exchange)] == ["10"], what="an exit for all")
+    book = slow_exchange.engine.book
+    canceled = [o for o in book.orders.values() if o.side is Side.SELL and o.state is OrderState.CANCELED]
+    assert canceled
+    by_halves.market.trade(111)
+    assert by_halves.await_closed(1)["exit_reason"] == "TP_HIT"
+    assert by_halves.trades("rejected") == []

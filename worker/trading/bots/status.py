@@ -14,6 +14,7 @@ from worker.core.trades import moment_of
 from worker.trading.bots.documents import BotDocument
 from worker.trading.bots.pipeline import Lane
 from worker.trading.bots.runner import BotRunner, moment
+from worker.trading.ports import Notes
 
 EVERY_SECONDS = 1.0
 AGAIN_SECONDS = 10.0
@@ -35,8 +36,9 @@ class Shown:
 class BotStatus:
     """Writes on change, at most once a second, at once where another configuration is in force."""
 
-    def __init__(self, store: Store, account: str, clock: Clock) -> None:
-        self._store, self._account, self._clock = store, account, clock
+    def __init__(self, store: Store, account: str, clock: Clock, notes: Notes) -> None:
+        self._store, self._account, self._clock, self._notes = store, account, clock, notes
+        self._states: dict[int, tuple[object, object]] = {}
         self._written: dict[int, tuple[object, object, float]] = {}
         self._before: dict[int, float] = {}
 
@@ -76,6 +78,10 @@ class BotStatus:
             return
         told = {**document, "account": self._account, "updated_at": rfc3339(self._clock.now())}
         self._store.put_json(self._store.keys.bot_status(bot_id), told)
+        state = (document["state"], document.get("config_error"))
+        if self._states.get(bot_id) != state:
+            self._states[bot_id] = state
+            self._notes("bot_state", bot_id=bot_id, state=state[0], config_error=state[1])
         self._written[bot_id] = (document, urgent, now)
 
     def _document(self, bot_id: int, shown: Shown) -> dict[str, Any]:
