@@ -188,6 +188,10 @@ class MatchingEngine:
                 updates += self._fill(item, at, now)
         return updates
 
+    def mark(self, ticker: str, price: float) -> None:
+        """The last price, where no working order can have been reached by it."""
+        self._prices[ticker] = price
+
     def on_bar(self, ticker: str, bar: Bar) -> list[OrderUpdate]:
         """One bar: what was placed by its start fills within it."""
         waiting = self._working.get(ticker)
