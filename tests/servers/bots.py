@@ -144,7 +144,7 @@ class BotStack(Stack):
         eventually(
             lambda: len(self.closed()) >= count,
             what=f"{count} closed positions",
-            tell=lambda: f"{self.json('bot:7:status')} {self.output('trading')[-3000:]}",
+            tell=lambda: f"{self.json('stop_report')} {self.json('bot:7:status')} {self.output('trading')[-3000:]}",
         )
         return self.closed()[-1]
 

@@ -184,8 +184,8 @@ def test_bot_when_a_stop_comes_is_silent_until_it_is_lifted_and_then_arms_exits_
     assert [(o.side, o.limit_price) for o in after] == [(Side.SELL, Decimal(110))]
     # flattened: closed by the stop
     stack.set("risk_settings", FREE_RISK[:-1] + ', "on_stop": "flatten"}')
-    eventually(lambda: stack.status("applied")["risk"]["on_stop"] == "flatten", what="the policy to be in force")
-    stack.await_status("active", True)
+    memory = stack.home / "run" / "emergency-default.json"
+    eventually(lambda: '"on_stop": "flatten"' in memory.read_text(), what="the emergency worker to know the policy")
     stack.set("trading_settings", OFF)
     assert stack.await_closed(1)["exit_reason"] == "STOP"
     assert exchange.engine.holding("AAPL").qty == 0
