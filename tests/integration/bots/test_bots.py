@@ -5,13 +5,40 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 
+from shared.bots import default_bot, judge_bot
 from shared.clock import SystemClock
-from tests.servers.bots import BotStack
+from tests.builders import switches
+from tests.servers.bots import BOT, BotStack, model_text
 from tests.servers.exchange import ExchangeServer
 from tests.servers.stack import FREE_RISK, OFF, ON
 from tests.support import eventually
-from worker.core.types import OrderState, OrderType, Side
+from worker.core.features import FEATURE_NAMES, FEATURE_VERSION
+from worker.core.orders import Order
+from worker.core.types import Instrument, OrderState, OrderType, Side
+from worker.feeds.trade_files import read_files
+from worker.predictors.row import load_row_predictor
+from worker.replay.bot_report import bot_report
+from worker.replay.bots import BotReplay, BotReplayOptions
+from worker.trading.ports import Switches
+from worker.trading.records import read_order
+
+
+def kept_orders(stack: BotStack) -> list[Order]:
+    """Every order of the session as Redis holds it, in the order of its intents."""
+    names = [*stack.redis.zrange("orders:history", 0, -1), *stack.redis.smembers("orders:open")]  # type: ignore[misc]
+    found = [read_order(stack.redis.hgetall(b"order:" + name)) for name in names]  # type: ignore[arg-type]
+    return sorted(found, key=lambda o: o.created_at)
+
+
+def told(order: Order) -> tuple[object, ...]:
+    """What must be the same in a replay: all but names and times."""
+    price = order.avg_fill_price
+    return (
+        order.side, order.effect, order.type, order.qty, order.limit_price, order.state, order.exit_reason,
+        order.confidence, None if price is None else price.normalize(), order.reason,
+    )  # fmt: skip
 
 
 def begin(stack: BotStack, **bot: object) -> None:
@@ -49,29 +76,19 @@ def test_bot_when_it_runs_leaves_positions_by_every_way_and_follows_changes_at_o
     assert sells(exchange) == [(OrderType.LIMIT, "10", "110.00")]
     entry = next(o for o in exchange.engine.book.orders.values() if o.side is Side.BUY)
     assert (entry.type, entry.limit_price) == (OrderType.LIMIT, 100)
-    # the target
-    stack.market.trade(111)
+    # held too long, by a change that is in force without a restart
+    stack.bot(7, holding_time=0.5)
     closed = stack.await_closed(1)
-    assert (closed["exit_reason"], Decimal(closed["exit_price"]), closed["bot_id"]) == ("TP_HIT", 110, "7")
+    assert (closed["exit_reason"], closed["bot_id"]) == ("TIMEOUT", "7")
     assert closed["confidence"].startswith("0.")
     fees = sum(e.fee for e in exchange.engine.book.executions)
-    assert Decimal(closed["realized_pnl"]) == 100 - fees
-    # the stop-loss
-    stack.market.trade(100)
-    held(stack)
-    stack.market.trade(94)
-    closed = stack.await_closed(2)
-    assert closed["exit_reason"] == "SL_HIT"
-    # held too long, by a change that is in force without a restart
-    stack.market.trade(100)
-    held(stack)
-    stack.bot(7, holding_time=0.5)
-    assert stack.await_closed(3)["exit_reason"] == "TIMEOUT"
+    bought, sold = Decimal(closed["bought_notional"]), Decimal(closed["sold_notional"])
+    assert Decimal(closed["realized_pnl"]) == sold - bought - fees
     # a person's will
     stack.bot(7)
     held(stack)
     stack.bot(7, close_positions=True)
-    assert stack.await_closed(4)["exit_reason"] == "MANUAL"
+    assert stack.await_closed(2)["exit_reason"] == "MANUAL"
     # a document that cannot be read changes nothing and says why
     stack.bot(7)
     position = held(stack)
@@ -85,7 +102,7 @@ def test_bot_when_it_runs_leaves_positions_by_every_way_and_follows_changes_at_o
     stack.bot(7, enabled=False, profit_target_pct=0.02)
     eventually(lambda: sells(exchange) == [(OrderType.LIMIT, "10", "102.00")], what="the target to move")
     stack.market.trade(103)
-    assert stack.await_closed(5)["exit_reason"] == "TP_HIT"
+    assert stack.await_closed(3)["exit_reason"] == "TP_HIT"
     stack.market.trade(100)
     stack.await_bot(7, "off", lambda s: s["state"] == "off" and not s["positions"])
     orders = len(exchange.engine.book.orders)
@@ -94,8 +111,44 @@ def test_bot_when_it_runs_leaves_positions_by_every_way_and_follows_changes_at_o
     stack.redis.delete("bot:7")
     eventually(lambda: stack.json("bot:7:status") is None, what="the status to go")
     assert len(exchange.engine.book.orders) == orders
-    reasons = [json.loads(json.dumps(c))["exit_reason"] for c in stack.closed()]
-    assert reasons == ["TP_HIT", "SL_HIT", "TIMEOUT", "MANUAL", "TP_HIT"]
+    assert [c["exit_reason"] for c in stack.closed()] == ["TIMEOUT", "MANUAL", "TP_HIT"]
+
+
+def test_session_when_its_recording_is_replayed_has_the_same_orders_one_by_one(
+    stack: BotStack, exchange: ExchangeServer, tmp_path: Path
+) -> None:
+    """Live and replay are one code: what was decided on these messages is decided on them again."""
+    begin(stack)
+    reasons = []
+    for price in (111.0, 94.0, 94.5, 112.0):
+        held(stack)
+        stack.market.trade(price)
+        reasons.append(stack.await_closed(len(reasons) + 1)["exit_reason"])
+        for _ in range(3):
+            stack.market.trade()
+        if len(reasons) < 4:
+            stack.market.trade(100)
+    assert reasons == ["TP_HIT", "SL_HIT", "SL_HIT", "TP_HIT"]
+    stack.set("trading_settings", OFF)
+    live = kept_orders(stack)
+    recording = tmp_path / "session.txt"
+    recording.write_text("".join(f"{at} {frame}\n" for at, frame in stack.market.sent))
+    settings = judge_bot(7, json.dumps({"bot_id": 7, **BOT}).encode(), default_bot(7)).value
+    reports = []
+    for _ in range(2):
+        model = load_row_predictor(model_text(), "test", FEATURE_NAMES, str(FEATURE_VERSION))
+        trades = list(read_files([recording]))
+        run = BotReplay(trades, settings, model, free_switches(), BotReplayOptions(), Instrument("AAPL"))
+        result = run.run(lambda _done: None)
+        assert [told(o) for o in result.ledger.orders()] == [told(o) for o in live]
+        reports.append(json.dumps(bot_report(result, {}, [])))
+    assert reports[0] == reports[1]
+    pnl = sum((Decimal(c["realized_pnl"]) for c in stack.closed()), Decimal(0))
+    assert result.ledger.stats().total.pnl == pnl
+
+
+def free_switches() -> Switches:
+    return switches(json.loads(FREE_RISK))
 
 
 def restart(stack: BotStack, while_dead: Callable[[], None] = lambda: None) -> None:
