@@ -104,6 +104,11 @@ class AccountConfig(AccountVariables):
             return _DEFAULTS_OWN[self.venue][field]
         return f"{prefix_of(self.name)}__{field.upper()}"
 
+    def missing(self) -> list[str]:
+        """Variables without which its venue cannot be opened."""
+        needed = ("api_key", "secret_key") if self.venue == "alpaca" else ("url",)
+        return [self.variable(field) for field in needed if getattr(self, field) is None]
+
     def problems(self, *, understands_live: bool) -> Iterator[str]:
         """What is wrong with it by itself, each with its variable."""
         if not self.is_default:

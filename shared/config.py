@@ -77,6 +77,7 @@ class Config(BaseSettings):
     redis_lost_stop_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
     trader_silent_stop_seconds: Annotated[float, Field(gt=0, le=3600)] = 15
     unknown_resolve_seconds: Annotated[float, Field(gt=0, le=86400)] = 60
+    dead_man_switch_seconds: Annotated[float, Field(ge=0, le=86400)] = 0
 
     sim_venue_url: str = "http://127.0.0.1:5060"
     sim_venue_token: SecretStr | None = None
@@ -273,6 +274,11 @@ class Config(BaseSettings):
     @property
     def log_dir(self) -> Path:
         return self.sixbot_home / "log"
+
+    @property
+    def model_dir(self) -> Path:
+        """Reports of models that were trained here."""
+        return self.sixbot_home / "models"
 
     @property
     def stop_path(self) -> Path:

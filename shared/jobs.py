@@ -17,7 +17,7 @@ from shared.keys import JOBS, RQ_OWNER
 from shared.store import Store, connect, translated_errors
 
 QUEUE = "sixbot"
-JOB_SECONDS = {"report": 60, "grok": 300}
+JOB_SECONDS = {"report": 60, "grok": 300, "validate_model": 60, "train_model": 6 * 3600}
 """How long a job may run."""
 KEPT_SECONDS = 7 * 86_400
 

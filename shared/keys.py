@@ -61,9 +61,9 @@ KEYS: tuple[Key, ...] = (
         "heartbeat:{worker}:{host}", "string", "each worker", "heartbeat, emergency", "alive; its absence is the alarm"
     ),
     Key("installation", "string", "jobs, web", "jobs, web", "random id of this installation, the owner of its RQ jobs"),
-    Key("jobs:leader", "string", "jobs", "jobs", "random id of the jobs worker that forwards and listens", 20),
+    Key("jobs:leader", "string", "jobs", "jobs", "random id of the jobs worker that forwards and listens", 6),
     Key("reporter:{target}", "document", "jobs", "jobs, frontends", "how far a reporter is told, what is on its way"),
-    Key("telegram:offset", "integer", "jobs", "jobs", "the next Telegram update to look at"),
+    Key("telegram:offset", "integer", "jobs", "jobs", "the next Telegram update to look at", 432000),
     Key("grok:tokens:{day}", "hash", "jobs", "frontends", "what the grok predictor used on a UTC day", 604800),
     Key("web:user:{name}", "hash", "CLI, web", "web", "password hash and role"),
     Key("web:token:{hash}", "hash", "CLI", "web", "an API token, stored hashed, and its scopes"),
@@ -82,6 +82,8 @@ LEASE_TTL_SECONDS = 10
 JOBS = {
     "report": "worker.tasks.report",
     "grok": "worker.tasks.grok",
+    "validate_model": "worker.jobs.models.validate_model",
+    "train_model": "worker.jobs.models.train_model",
 }
 """What may be enqueued in RQ, by name; frontends know the names only, and no other function is ever run as a job."""
 

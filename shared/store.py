@@ -100,7 +100,7 @@ class Store:
         except StoreRefused as error:
             if "WRONGTYPE" not in str(error):
                 raise
-            return Reading(None, good, DocumentError("document", f"{key} holds another Redis type than a string"))
+            return wrong_type(key, good)
         return judge(raw, model, good)
 
     def write_document(
@@ -186,6 +186,11 @@ class Store:
                 maxlen=STREAM_LIMITS[stream.removeprefix(self.keys.prefix)],
                 approximate=True,
             )
+
+
+def wrong_type(key: str, good: D) -> Reading[D]:
+    """The judgement of a document whose key holds something else than a string."""
+    return Reading(None, good, DocumentError("document", f"{key} holds another Redis type than a string"))
 
 
 def judge(raw: bytes | None, model: type[D], good: D) -> Reading[D]:

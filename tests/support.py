@@ -52,7 +52,9 @@ class RedisServer:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [str(find_server()), *server_arguments(self.port, PASSWORD, self.directory)], stdout=subprocess.DEVNULL
+            [str(find_server()), *server_arguments(self.port, PASSWORD, self.directory)],
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C ends the tests, which end what they have started
         )
         eventually(self._answers, what="the Redis server of the test answers")
 

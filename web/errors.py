@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from shared.access import AccessError
 from shared.control import VersionConflict
 from shared.errors import DocumentError, StoreRefused, StoreUnreachable
+from shared.models import ModelConflict, ModelError, ModelMissing
 
 DOCS = "/api/openapi.json"
 REMEDY = "Redis does not answer. To stop trading now: `sixbot stop` on the server, or create the STOP file."
@@ -25,6 +26,7 @@ class ApiError(Exception):
         super().__init__(message)
 
 
+_MODEL_ERRORS = {ModelMissing: (404, "no_such_model"), ModelConflict: (409, "model_conflict")}
 _TYPES = {400: "invalid_request", 401: "authentication", 403: "permission", 404: "not_found", 409: "conflict"}
 
 
@@ -62,6 +64,12 @@ def register_errors(app: Flask) -> None:
     @app.errorhandler(VersionConflict)
     def _conflict(error: VersionConflict) -> Response:
         return answer(412, "version_conflict", str(error))
+
+    @app.errorhandler(ModelError)
+    def _model(error: ModelError) -> Response:
+        status, code = _MODEL_ERRORS.get(type(error), (400, "invalid_model"))
+        field, colon, _ = str(error).partition(": ")
+        return answer(status, code, str(error), field if colon and field.isidentifier() else None)
 
     @app.errorhandler(StoreUnreachable)
     def _away(_error: StoreUnreachable) -> Response:

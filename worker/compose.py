@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from shared.accounts import DEFAULT_ACCOUNT, AccountConfig
+from shared.accounts import DEFAULT_ACCOUNT, AccountConfig, Mode
 from shared.bots import BotControl
 from shared.clock import Clock, SystemClock, TradingCalendar
 from shared.config import DEFAULT_TICKERS, Config
@@ -31,6 +31,7 @@ from worker.predictors.base import Predictor
 from worker.runtime import AccountLock, AccountLocked, ExitCode, Heartbeat, StopSignals
 from worker.trading.book import RedisBook
 from worker.trading.cycle import Cycle, CycleOptions
+from worker.trading.dead_man import DeadManSwitch
 from worker.trading.desk import OrderDesk
 from worker.trading.fence import Fence
 from worker.trading.gate import RedisGate
@@ -154,7 +155,7 @@ def build_trader(
             holder[0].alive()
 
     switches = SwitchReader(store, clock)
-    desk = OrderDesk(venue, gate, book, clock, notes, fence.in_flight, config.unknown_resolve_seconds)
+    desk = OrderDesk(venue, gate, book, clock, notes, fence.in_flight, config.unknown_resolve_seconds, account.name)
     cycle = None
     if account.is_default and only is None:
         options = CycleOptions(config.active_tickers, OrderType(config.order_type), config.limit_offset_pct)
@@ -174,7 +175,7 @@ def build_trader(
             progress,
         )
     names = [known.name for known in config.accounts]
-    mode = config.mode if account.is_default else account.mode
+    status = TraderStatus(store, account.name, names, mode_of(config, account), book, clock, calendar)
     fleet = build_fleet(
         config,
         account,
@@ -203,13 +204,14 @@ def build_trader(
         fence=fence,
         lease=Lease(store, account.name, lock.identity, entropy()),
         switches=switches,
-        status=TraderStatus(store, account.name, names, mode, book, clock, calendar),
+        status=status,
         heartbeat=pulse,
         clock=clock,
         calendar=calendar,
         notes=notes,
         publishes_predictions=config.predictor == "lightgbm",
         cycle_seconds=config.cycle_seconds,
+        dead_man=_dead_man(config, venue, status, clock, logger),
         logger=logger,
         bots=fleet,
     )
@@ -217,6 +219,24 @@ def build_trader(
     holder.append(trader)
     watched = [keys.trading_settings, keys.risk_settings, keys.trading_armed, keys.trading_epoch]
     return trader, KeyWatcher(url, watched, trader.wake)
+
+
+def mode_of(config: Config, account: AccountConfig) -> Mode:
+    """What an account's trader says of itself; that of ``default`` speaks for the whole installation."""
+    return config.mode if account.is_default else account.mode
+
+
+def _dead_man(
+    config: Config, venue: Venue, status: TraderStatus, clock: Clock, logger: structlog.stdlib.BoundLogger
+) -> DeadManSwitch | None:
+    """The venue's own switch, where it is configured and the venue has one."""
+    seconds = config.dead_man_switch_seconds
+    if not seconds:
+        return None
+    if not venue.capabilities.dead_man_switch:
+        logger.warning("no_dead_man_switch", venue=venue.name)
+        return None
+    return DeadManSwitch(venue, seconds, clock, lambda why: status.fault("dead_man", why))
 
 
 def _notes(
@@ -391,48 +411,48 @@ def run_heartbeat(config: Config, _account: str | None) -> ExitCode:
     logger = configure_logging("heartbeat", config.log_level, config.log_format, config.log_dir)
     signals = StopSignals()
     signals.install()
-    checker = Checker(probes_of(config), clock, CHECK_INTERVAL_SECONDS)
+    checker = Checker(probes_of(config, clock), clock, CHECK_INTERVAL_SECONDS)
     heartbeat = Heartbeat("heartbeat", store, clock)
     HeartbeatWorker(store, checker, heartbeat, signals, clock, logger, lambda: last_passed(config)).run()
     return ExitCode.OK
 
 
-def run_exchange(config: Config, _account: str | None) -> ExitCode:
-    """The simulated venue's process. Raises ConfigError where its port is taken or the venue is a real one."""
+def run_exchange(config: Config, account: str | None) -> ExitCode:
+    """A simulated account's venue. Raises ConfigError where its port is taken or the venue is a real one."""
     from worker.core.matching import EngineOptions, MatchingEngine
     from worker.venues.simulated.ledger import Ledger
     from worker.venues.simulated.market import SeededMarket
     from worker.venues.simulated.server import Exchange, serve
     from worker.venues.simulated.token import venue_token
 
-    if config.venue != "simulated":
-        raise ConfigError(f"the exchange worker is for VENUE=simulated only, and VENUE is {config.venue}")
-    logger = configure_logging("exchange", config.log_level, config.log_format, config.log_dir)
+    served = config.account(account or DEFAULT_ACCOUNT)
+    name, variable = process_name("exchange", account), served.variable("venue")
+    if served.venue != "simulated" or served.url is None:
+        raise ConfigError(f"the exchange worker is for {variable}=simulated only, and {variable} is {served.venue}")
+    logger = configure_logging(name, config.log_level, config.log_format, config.log_dir)
     clock = SystemClock()
     store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
     signals = StopSignals()
     signals.install()
     market = SeededMarket(config.sim_seed, [*config.active_tickers, *DEFAULT_TICKERS])
-    ledger = Ledger(config.sixbot_home / "exchange.db")
+    ledger = Ledger(config.sixbot_home / f"{name}.db")
     engine = MatchingEngine(
         ledger.load(STARTING_CASH),
         market.instrument,
         EngineOptions(latency=EXCHANGE_LATENCY),
         random.SystemRandom().random,
     )
-    exchange = Exchange(
-        market, engine, ledger, clock, venue_token(config.account(DEFAULT_ACCOUNT)), admin=config.sim_admin
-    )
-    heartbeat = Heartbeat("exchange", store, clock)
+    exchange = Exchange(market, engine, ledger, clock, venue_token(served), admin=config.sim_admin)
+    heartbeat = Heartbeat(name, store, clock)
 
     def stopping() -> bool:
         heartbeat.beat()
         return signals.stopping.is_set()
 
     try:
-        asyncio.run(serve(exchange, config.sim_venue_url, lambda: logger.info("listening"), stopping))
+        asyncio.run(serve(exchange, served.url, lambda: logger.info("listening"), stopping))
     except OSError as error:
-        raise ConfigError(f"SIM_VENUE_URL: {config.sim_venue_url} cannot be listened on: {error}") from error
+        raise ConfigError(f"{served.variable('url')}: {served.url} cannot be listened on: {error}") from error
     finally:
         ledger.close()
     heartbeat.farewell()

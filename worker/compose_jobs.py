@@ -63,17 +63,14 @@ def targets(config: Config) -> list[str]:
 
 
 def _chores(config: Config, store: Store, queue: redis.Redis, leader: Leadership, logger: Logger) -> list[Chore]:
-    """What happens every turn, the lease first."""
+    """What happens every turn."""
     clock, deliveries = SystemClock(), RQDeliveries(queue)
 
     def leads() -> bool:
         return leader.held
 
-    def renew() -> None:
-        leader.renew()
-
     forward = partial(Forwarder, store=store, clock=clock, logger=logger, is_leader=leads)
-    chores: list[Chore] = [renew]
+    chores: list[Chore] = []
     if "stdout" in config.reporters:
         stdout = StdoutReporter(sys.stdout)
         direct = Direct(lambda report: stdout.report(report, NoProgress()))
@@ -126,7 +123,7 @@ def run_jobs(config: Config, owner: str) -> ExitCode:
     for path in JOBS.values():
         import_attribute(path)  # once here, instead of in every child
     horses = partial(Horses, connect(config.queue_address()), lambda: leader.held)
-    worker = JobsWorker(horses, chores, heartbeat, signals, logger)
+    worker = JobsWorker(horses, leader.renew, chores, heartbeat, signals, logger)
     logger.info("working", reporters=targets(config), commands=listener is not None)
     if listener is not None:
         listener.start()

@@ -15,6 +15,7 @@ from shared.config import Config
 from shared.errors import ConfigError
 from shared.store import connect
 from worker.embedded import KEYSPACE_EVENTS
+from worker.emergency.latch import read_memories
 from worker.supervisor.server import refuse_unsafe_server
 
 LEAST_FREE_MB = 500
@@ -34,7 +35,7 @@ class Finding:
 
 def examine(config: Config) -> list[Finding]:
     """All checks; one that cannot be made is a finding too."""
-    findings = [_libgomp(), _disk(config), _stop_file(config)]
+    findings = [_libgomp(), _disk(config), _stop_file(config), *_accounts(config)]
     try:
         client = connect(config.redis_address())
         client.ping()
@@ -55,6 +56,24 @@ def _disk(config: Config) -> Finding:
     if free < LEAST_FREE_MB:
         return Finding("disk", "failed", f"{free} MB free under {config.sixbot_home}", "free some space")
     return Finding("disk", "ok", f"{free} MB free")
+
+
+def _accounts(config: Config) -> Iterator[Finding]:
+    """Each account can be opened, and none that was left out still has something to be stopped."""
+    for account in config.accounts:
+        name, missing = f"account {account.name}", account.missing()
+        if missing:
+            yield Finding(
+                name, "failed", f"{account.venue}, {account.mode}: {' and '.join(missing)} missing", "set them"
+            )
+        else:
+            yield Finding(name, "ok", f"{account.venue}, {account.mode}")
+    known = {account.name for account in config.accounts}
+    for gone, memory in read_memories(config.run_dir).items():
+        if gone not in known and (memory.latch is not None or not memory.proven):
+            detail = "no longer in the settings, and its last stop is latched or was not proven"
+            remedy = "name it again until it is stopped, or look at its venue yourself and remove its file in run/"
+            yield Finding(f"account {gone}", "warning", detail, remedy)
 
 
 def _stop_file(config: Config) -> Finding:

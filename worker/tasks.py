@@ -15,7 +15,7 @@ from shared.errors import ConfigError, PredictionError, ReportDelayed, ReportFai
 from worker.compose_jobs import open_reporter
 from worker.reporters.base import NoProgress, Progress, Report
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5, 1800
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2, 1800
 MOST_ATTEMPTS = 5000
 """With half an hour between them, more than a quarter of a year."""
 

@@ -9,12 +9,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import compute, orders, single_row, web
+from tests.bench import compute, feeds, orders, single_row, web
 from tests.bench.table import HEADINGS, Row, cells, machine, markdown
 from worker.compose import SWITCH_SECONDS
 
 OUT = Path("docs/measured/bench.md")
-SECTIONS = {"compute": compute.rows, "row": single_row.rows, "orders": orders.rows, "web": web.rows}
+SECTIONS = {
+    "compute": compute.rows,
+    "feeds": feeds.rows,
+    "row": single_row.rows,
+    "orders": orders.rows,
+    "web": web.rows,
+}
 
 
 def main(names: list[str]) -> None:

@@ -1,169 +1,101 @@
-"""``python -m tests.faults N [SEED]``: every failpoint and N random kills; writes docs/measured/faults.md.
+"""``python -m tests.faults N``: N random kills, every failpoint, every calamity and the ambiguity matrix; writes
+docs/measured/faults.md.
 
-A block of trials shares an installation and a seed. ``--replay VENUE SEED`` runs one block again.
+``--only`` runs one of the four and prints its tables instead of writing the page. ``--replay KIND SEED`` runs the
+block of a finding again. Ctrl-C lets the trials that run end, and reports what ran; a second one ends at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import random
-import sys
+import signal
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from types import FrameType
 
 from rich.progress import Progress
 
-from tests.faults.bench import Trial, bench
-from tests.faults.kills import random_kill
-from tests.faults.points import run_failpoint
+from tests.faults.calamities import CALAMITIES
+from tests.faults.jobs import MATRIX_ROWS, Plan, Results, replay
+from tests.faults.report import REPORT, matrix_table, report, rows_of, table
 from worker.failpoints import FAILPOINTS
 
-BLOCK = 10
-FROZEN_AT_MOST = 2
-KINDS = ("duplicates", "lost", "phantom", "unintended_on", "limits", "figures")
-Tick = Callable[[int], None]
-REPORT = Path(__file__).parents[2] / "docs" / "measured" / "faults.md"
+THREADS = 2
+PARTS = ("kills", "failpoints", "calamities", "matrix")
 
 
-@dataclass(slots=True)
-class Totals:
-    """Sums over all trials of one venue."""
-
-    trials: int = 0
-    orders: int = 0
-    found: Counter[str] = field(default_factory=Counter)
-
-
-def random_block(venue: str, seed: int, totals: Totals, most: int) -> int:
-    """Up to ``most`` random kills on a fresh installation; returns how many. Findings are printed with the seed."""
-    rng, done = random.Random(seed), 0
-    with bench(venue, seed) as made:
-        while done < min(BLOCK, most):
-            trial = random_kill(made, rng)
-            done += 1
-            count(totals, trial, f"--replay {venue} {seed} (trial {done})")
-            if trial.findings.bad() or made.frozen() > FROZEN_AT_MOST:
-                break
-        totals.orders += len(made.truth().orders)
-    return done
+def arguments() -> argparse.Namespace:
+    options = argparse.ArgumentParser(prog="tests.faults", description=__doc__)
+    options.add_argument("n", type=int, nargs="?", default=100, help="random kills")
+    options.add_argument("--seed", type=int, default=None)
+    options.add_argument("--minutes", type=float, default=float("inf"), help="begin no trial after that long")
+    options.add_argument("--seeds", type=int, default=3, help="trials of each calamity")
+    options.add_argument("--only", choices=PARTS)
+    options.add_argument("--matrix", action="store_const", const="matrix", dest="only", help="--only matrix")
+    options.add_argument("--replay", nargs=2, metavar=("KIND", "SEED"))
+    return options.parse_args()
 
 
-def count(totals: Totals, trial: Trial, how: str) -> None:
-    """Take a trial into the sums and print what it found."""
-    totals.trials += 1
-    for kind, facts in trial.findings.bad().items():
-        totals.found[kind] += len(facts)
-    if trial.findings.bad():
-        print(f"FOUND {how}: {trial.story}: {trial.findings.bad()}", file=sys.stderr, flush=True)
+def run(results: Results, plan: Plan, progress: Progress, given: argparse.Namespace) -> None:
+    """Everything that was asked for, by two threads."""
 
+    def ticker(name: str, total: int) -> object:
+        task = progress.add_task(name, total=total)
+        return lambda n: progress.advance(task, n)
 
-def table(totals: dict[str, Totals]) -> str:
-    """The report's main table."""
-    names = (
-        "run",
-        "trials",
-        "orders",
-        "duplicates",
-        "lost",
-        "phantom",
-        "unintended ON",
-        "limits passed",
-        "figures off",
-    )
-    head = f"| {' | '.join(names)} |"
-    lines = [head, "| --- |" + " ---: |" * 8]
-    for name, t in totals.items():
-        cells = [str(t.trials), str(t.orders), *(str(t.found[kind]) for kind in KINDS)]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def report(totals: dict[str, Totals], unreached: list[str], seed: int, minutes: float) -> str:
-    """docs/measured/faults.md."""
-    points = len(FAILPOINTS)
-    missed = ", ".join(f"`{name}`" for name in unreached) or "none"
-    return f"""# Faults
-
-Written by `make faults`. {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {minutes:.0f} minutes, seed {seed};
-{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}.
-
-{table(totals)}
-
-A random kill is SIGKILL of the trading worker, the emergency worker or both, at a random time of a session in which
-every ticker is bought and sold over and over. At Alpaca's protocol server the session is full of lies: answers that are
-slow, cut off, 429, 500, 504 or garbage; orders that are visible late; partial fills at several prices; fills after a
-cancel; updates lost, repeated and out of order. After restart and stop, the book in Redis is compared with the venue's
-own ledger: orders, fills, positions, statistics, trades log and counters.
-
-The bench was tried on a build broken on purpose, which sent an order once more after an answer that was cut off: it
-reported `duplicates: … was sent 2 times`.
-
-Failpoints: {points} declared, {points - len(unreached)} reached and killed at; not reached: {missed}.
-"""
-
-
-def random_kills(number: int, rng: random.Random, until: float, totals: dict[str, Totals], tick: Tick) -> None:
-    """Three of four trials over Alpaca's protocol server, the rest over the simulated exchange."""
-    while number > 0 and time.monotonic() < until:
-        venue = "alpaca" if rng.random() < 0.75 else "simulated"
-        done = random_block(venue, rng.randrange(2**31), totals[f"random kills, {venue}"], number)
-        number -= done
-        tick(done)
-
-
-def all_failpoints(seed: int, until: float, totals: Totals, tick: Tick) -> list[str]:
-    """One trial for each; returns those that were not reached."""
-    names, unreached = list(FAILPOINTS), []
-    while names and time.monotonic() < until:
-        with bench("alpaca", seed) as made:
-            while names and time.monotonic() < until:
-                trial = run_failpoint(made, names.pop(0))
-                count(totals, trial, f"failpoint {trial.name}")
-                unreached += [] if trial.reached else [trial.name]
-                tick(1)
-                if trial.findings.bad() or made.frozen() > FROZEN_AT_MOST:
-                    break
-            totals.orders += len(made.truth().orders)
-    return unreached + names
+    parts = {
+        "matrix": lambda tick: plan.matrix(tick),
+        "calamities": lambda tick: plan.calamities(given.seeds, tick),
+        "failpoints": lambda tick: plan.failpoints(tick),
+        "kills": lambda tick: plan.kills(given.n, tick),
+    }
+    totals = {
+        "matrix": MATRIX_ROWS,
+        "calamities": len(CALAMITIES) * given.seeds,
+        "failpoints": len(FAILPOINTS),
+        "kills": given.n,
+    }
+    for name, put in parts.items():
+        if given.only in (None, name):
+            put(ticker(name, totals[name]))
+    threads = [threading.Thread(target=plan.work, name=f"bench-{n}") for n in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(prog="tests.faults")
-    options.add_argument("n", type=int, nargs="?", default=100)
-    options.add_argument("--seed", type=int, default=None)
-    options.add_argument("--minutes", type=float, default=float("inf"), help="begin no trial after that long")
-    options.add_argument("--replay", nargs=2, metavar=("VENUE", "SEED"))
-    given = options.parse_args()
-    totals = {"random kills, alpaca": Totals(), "random kills, simulated": Totals(), "failpoints, alpaca": Totals()}
-    if given.replay:
-        venue, seed = given.replay
-        random_block(venue, int(seed), totals[f"random kills, {venue}"], BLOCK)
-        print(table(totals))
-        return any(t.found for t in totals.values())
+    given = arguments()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(2**31)
-    began, until = time.monotonic(), time.monotonic() + given.minutes * 60
-    with Progress() as progress, ThreadPoolExecutor(2) as pool:
-        kills = progress.add_task("random kills", total=given.n)
-        points = progress.add_task("failpoints", total=len(FAILPOINTS))
-        killing = pool.submit(
-            random_kills, given.n, random.Random(seed), until, totals, lambda n: progress.advance(kills, n)
-        )
-        passing = pool.submit(
-            all_failpoints, seed, until, totals["failpoints, alpaca"], lambda n: progress.advance(points, n)
-        )
-        killing.result()
-        unreached = passing.result()
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(report(totals, unreached, seed, (time.monotonic() - began) / 60))
-    print(table(totals))
-    return any(t.found for t in totals.values())
+    began = time.monotonic()
+    results = Results(began + given.minutes * 60)
+    whole = given.only is None and given.replay is None
+
+    def publish() -> None:
+        if whole:
+            REPORT.parent.mkdir(parents=True, exist_ok=True)
+            REPORT.write_text(report(results, seed, (time.monotonic() - began) / 60))
+
+    def interrupted(_number: int, _frame: FrameType | None) -> None:
+        if results.interrupted.is_set():
+            publish()
+            os._exit(130)
+        results.interrupted.set()
+
+    signal.signal(signal.SIGINT, interrupted)
+    if given.replay:
+        replay(results, given.replay[0], int(given.replay[1]))
+    else:
+        with Progress() as progress:
+            run(results, Plan(results, seed), progress, given)
+    publish()
+    print(table(rows_of(results)))
+    for venue, outcomes in sorted(results.outcomes.items()):
+        print(f"\n{venue}\n{matrix_table(outcomes)}")
+    return bool(results.findings)
 
 
 if __name__ == "__main__":

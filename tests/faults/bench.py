@@ -67,6 +67,7 @@ class Bench:
         proxy: FaultProxy | None = None,
     ) -> None:
         self.stack, self.truth, self.broker, self.proxy = stack, truth, broker, proxy
+        self.rules, self.quiet_seconds = RULES, QUIET_SECONDS
         self._act = threading.Event()
         self._end = threading.Event()
         self._hand: Hand = idle
@@ -81,7 +82,8 @@ class Bench:
 
     def close(self) -> None:
         self._end.set()
-        self._thread.join(30)
+        if self._thread.is_alive():
+            self._thread.join(30)
 
     # -- the market, and whoever else has a hand in it -----------------------------------------------------------
 
@@ -140,11 +142,11 @@ class Bench:
             self.broker.be_honest()
         if self.proxy is not None:
             self.proxy.heal()
-        end = time.monotonic() + QUIET_SECONDS
+        end = time.monotonic() + self.quiet_seconds
         while True:
             self.revive()
             report = self.stack.json("stop_report") or {}
-            findings = judge(self.stack.redis, self.truth(), RULES)
+            findings = judge(self.stack.redis, self.truth(), self.rules)
             proven = report.get("state") == "STOPPED" and self.stack.status("active") is False
             proven = proven and not [n for n in ("emergency", "trading") if not self.stack.beats(n)]
             if (findings.clean() and proven) or time.monotonic() > end:
@@ -154,7 +156,7 @@ class Bench:
             findings.pending.append(f"no proven stop: {report.get('state')}, active {self.stack.status('active')}")
         if self.stack.status("active") is not False:
             findings.unintended_on.append(f"trading_status: {self.stack.json('trading_status')}")
-        findings.figures += [f"never settled: {fact}" for fact in findings.pending]
+        findings.stuck += findings.pending
         fresh = Truth(self.truth().orders[before:], {}, {})
         findings.unintended_on += late_orders(fresh, off_at, IN_FLIGHT_SECONDS)
         return findings
@@ -173,9 +175,9 @@ class Bench:
 
 
 @contextmanager
-def bench(venue: str, seed: int, proxied: str = "") -> Iterator[Bench]:
+def bench(venue: str, seed: int, proxied: str = "", program: tuple[str, ...] = ()) -> Iterator[Bench]:
     """A fresh installation over ``alpaca`` or ``simulated`` in a folder of its own; ``proxied`` is ``redis``,
-    ``venue`` or empty: what the workers reach through a proxy only."""
+    ``venue`` or empty: what the workers reach through a proxy only. ``program`` starts other workers than ours."""
     with ExitStack() as held:
         root = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="sixbot-faults-")))
         (root / "home").mkdir()
@@ -201,6 +203,7 @@ def bench(venue: str, seed: int, proxied: str = "") -> Iterator[Bench]:
             proxy = held.enter_context(fault_proxy(port, random.Random(seed)))
             environment |= _through(proxy, proxied, environment)
         stack = Stack(root / "home", server, environment, **SPEED)
+        stack.program = program or stack.program
         held.callback(stack.close)
         made = Bench(stack, truth, broker, proxy)
         held.callback(made.close)

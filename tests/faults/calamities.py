@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -336,10 +336,12 @@ def _filled(made: Bench) -> str:
 
 
 def _mangled(key: Callable[[Bench], str], kind: str) -> Calamity:
-    """Put a value of another type into a key while trading; the operator deletes it."""
+    """Put a value of another type into a key while trading; the operator deletes it. What a log has lost, it has."""
 
     def happen(made: Bench, rng: random.Random) -> Course:
         name = key(made)
+        if name == "trades_log":
+            made.rules = replace(made.rules, log_since=datetime.now(UTC))
         with made.stack.redis.pipeline(transaction=True) as pipe:
             pipe.delete(name)
             pipe.set(name, "garbage") if kind == "string" else pipe.rpush(name, "garbage")
@@ -349,6 +351,8 @@ def _mangled(key: Callable[[Bench], str], kind: str) -> Calamity:
         def cure() -> None:
             if made.stack.redis.type(name) == kind.encode():
                 made.stack.redis.delete(name)
+            if name == "trades_log":
+                made.rules = replace(made.rules, log_since=datetime.now(UTC))
 
         return Course([f"{name} became a {kind}"], cure=cure)
 

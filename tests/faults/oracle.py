@@ -24,7 +24,8 @@ NEVER = {OrderState.REJECTED, OrderState.NOT_SENT}
 
 @dataclass(slots=True)
 class Findings:
-    """By kind, each with its facts. ``pending`` is no finding by itself: something has not settled yet."""
+    """By kind, each with its facts. ``stuck`` is what never happened: a trade after the cure, a proven stop.
+    ``pending`` is no finding by itself: something has not settled yet."""
 
     duplicates: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -32,6 +33,7 @@ class Findings:
     unintended_on: list[str] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     figures: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
 
     def bad(self) -> dict[str, list[str]]:
@@ -49,6 +51,8 @@ class Rules:
     most_held: Decimal
     orders_per_ticker: int
     notional_cap: Decimal = ZERO
+    log_since: datetime | None = None
+    """Where the trades log was destroyed: orders that changed before are not asked for in it."""
 
 
 class Book:
@@ -79,7 +83,7 @@ def judge(client: redis.Redis, truth: Truth, rules: Rules) -> Findings:
     _against_ledger(book, truth, found)
     _positions(book, truth, found)
     _stats(book, found)
-    _log(book, found)
+    _log(book, rules, found)
     _counters(book, found)
     _limits(truth, rules, found)
     return found
@@ -199,7 +203,7 @@ def _stats(book: Book, found: Findings) -> None:
         found.figures.append(f"stats say {kept}, the book says {wanted}")
 
 
-def _log(book: Book, found: Findings) -> None:
+def _log(book: Book, rules: Rules, found: Findings) -> None:
     entries = {e["client_order_id"]: e for e in book.log if isinstance(e, dict) and "client_order_id" in e}
     if len(entries) != len(book.log):
         found.figures.append("trades_log has an order twice")
@@ -207,7 +211,8 @@ def _log(book: Book, found: Findings) -> None:
     for order in sorted(changed, key=lambda o: o.updated_at)[-100:]:
         entry = entries.get(order.client_order_id)
         if entry is None:
-            found.figures.append(f"{order.client_order_id} is not in trades_log")
+            if rules.log_since is None or order.updated_at > rules.log_since:
+                found.figures.append(f"{order.client_order_id} is not in trades_log")
         elif entry["status"] != STATUS[order.state] or (
             order.filled_qty and Decimal(str(entry["qty"])) != order.filled_qty
         ):

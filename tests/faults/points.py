@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.resources import files
 
 from tests.faults.bench import RISK, RULES, SETTINGS, Bench, Hand, Trial, idle
 from tests.faults.kills import POST
@@ -56,6 +57,33 @@ def _flicker(made: Bench) -> Callable[[], None]:
     return write
 
 
+GATE_CALL = b"EVALSHA.*positions:open"
+
+
+def _forget_scripts(made: Bench) -> Hand:
+    """Redis forgets the gate's script now and then, so that a call of it takes three round trips."""
+    turns = iter(range(1_000_000))
+
+    def forget() -> None:
+        if next(turns) % 10 == 0:
+            made.stack.redis.script_flush()
+
+    return forget
+
+
+def _slow_gate(made: Bench) -> None:
+    """Three round trips take longer than an order may wait, each of them less."""
+    assert made.proxy is not None
+    made.proxy.delay(0.1, mark=GATE_CALL + b"|SCRIPT.*LOAD")
+
+
+def _lose_gate(made: Bench) -> None:
+    """The gate admits, and the trader does not hear of it. (A script that Redis does not know yet admits nobody.)"""
+    made.stack.redis.script_load(files("worker.trading").joinpath("gate.lua").read_text())
+    assert made.proxy is not None
+    made.proxy.lose_reply(GATE_CALL, GATE_CALL, GATE_CALL)
+
+
 def _resting(made: Bench) -> None:
     """A stop with orders open at the venue."""
     assert made.broker is not None
@@ -95,6 +123,8 @@ _SPECIAL = {
     "gate.denied": Scenario(hand=_flicker),
     "submit.rejected": Scenario(prepare=_lie(REFUSAL)),
     "submit.ambiguous": Scenario(prepare=_lie("reset")),
+    "submit.not_sent": Scenario(prepare=_slow_gate, hand=_forget_scripts),
+    "recover.never_sent": Scenario(prepare=_lose_gate),
     "act.before": Scenario(prepare=_lie("reset")),
     "act.after": Scenario(prepare=_lie("reset")),
     "adopt.before": Scenario(prepare=_foreign),
@@ -121,6 +151,8 @@ SCENARIOS = {
 def run_failpoint(made: Bench, name: str) -> Trial:
     """One trial at one failpoint, with the limits and the market as they were before."""
     assert made.broker is not None
+    assert made.proxy is not None
+    made.proxy.heal()
     made.broker.fill_market_orders = True
     made.stack.set("risk_settings", RISK % RULES.orders_per_ticker)
     return _at_failpoint(made, name, SCENARIOS[name])
@@ -151,7 +183,7 @@ def _restart(made: Bench, name: str, failpoint: str) -> None:
     made.stack.launch(name, SIXBOT_FAILPOINT=failpoint)
 
 
-def _await_end(made: Bench, name: str, seconds: float = 15.0) -> bool:
+def _await_end(made: Bench, name: str, seconds: float = 30.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if made.stack.processes[name].poll() is not None:

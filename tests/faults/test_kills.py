@@ -26,7 +26,7 @@ def test_random_kills_when_the_venue_lies_leave_nothing_doubled_lost_or_on(venue
 
 
 def test_kill_when_the_venue_has_answered_and_the_book_has_not_changed_forgets_nothing() -> None:
-    with bench("alpaca", 1) as made:
+    with bench("alpaca", 1, "redis") as made:
         trial = run_failpoint(made, "submit.answered")
     assert trial.reached
     assert trial.findings.bad() == {}

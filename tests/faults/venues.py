@@ -82,7 +82,7 @@ class FaultyBroker(AlpacaServer):
         """No lies, nothing hidden, the stream as it should be."""
         self.hidden.clear()
         self.stream_faults = False
-        self._lies.clear()
+        self.lies.clear()
 
     def fill_some(self, rng: random.Random, *, also_canceled: bool = False) -> None:
         """Fill a part of some order that rests, or the rest of one that was cancelled a moment ago."""

@@ -12,7 +12,7 @@ import json
 import threading
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,6 +22,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from shared.clock import parse_rfc3339
+from tests.servers.lies import Lies
 from tests.support import free_port
 
 KEY, SECRET = "test-key", "test-secret"
@@ -55,7 +56,7 @@ class AlpacaServer:
         self.fill_market_orders = True
         self.hidden: set[str] = set()
         self.mute_streams = 0
-        self._lies: dict[str, deque[Any]] = {}
+        self.lies = Lies()
         self._sockets: set[web.WebSocketResponse] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
@@ -78,8 +79,8 @@ class AlpacaServer:
         self._do(self._trade(ticker, Decimal(price), at))
 
     def lie(self, route: str, *answers: Any) -> None:
-        """Script ``METHOD /path`` (``POST /v2/orders``): a status, a body, ``reset``, ``slow``, ``(status, body)``."""
-        self._lies.setdefault(route, deque()).extend(answers)
+        """Script ``METHOD /path`` (``POST /v2/orders``); ``tests.servers.lies`` says what a lie may be."""
+        self.lies.add(route, *answers)
 
     def fill(self, client_order_id: str, qty: str, price: str) -> None:
         """Fill a part of a resting order."""
@@ -97,6 +98,20 @@ class AlpacaServer:
         }
         order = self._new(body)
         self.orders[order["id"]] = order
+        return order
+
+    def by_hand(self, ticker: str, side: str, qty: str, price: str, name: str | None = None) -> dict[str, Any]:
+        """A market order of the owner's, filled at once."""
+        body = {"symbol": ticker, "qty": qty, "side": side, "type": "market", "time_in_force": "day"}
+        order = self._new(body | ({} if name is None else {"client_order_id": name}))
+        order["status"] = "new"
+
+        async def trade() -> None:
+            self.orders[order["id"]] = order
+            await self._push("new", order)
+            await self._fill(order, Decimal(qty), Decimal(price))
+
+        self._do(trade())
         return order
 
     def drop_streams(self) -> None:
@@ -175,28 +190,7 @@ class AlpacaServer:
         self.requests[route] += 1
         if request.path != "/stream" and request.headers.get("APCA-API-KEY-ID") != KEY:
             return _error(401, 40110000, "request is not authorized")
-        answers = self._lies.get(route)
-        lie = answers.popleft() if answers else None
-        if isinstance(lie, tuple) or (isinstance(lie, int) and lie < 500):
-            status, body = lie if isinstance(lie, tuple) else (lie, "")
-            to = {"Location": "/v2/elsewhere"} if 300 <= status < 400 else None
-            return web.Response(status=status, text=body, content_type="application/json", headers=to)
-        answer: web.StreamResponse = await handler(request)
-        if lie is None:
-            return answer
-        return await self._told(request, lie)
-
-    async def _told(self, request: web.Request, lie: Any) -> web.StreamResponse:
-        """The deed is done; this is what its sender hears of it."""
-        if lie == "slow":
-            await asyncio.sleep(4)
-        if lie in {"reset", "slow"}:
-            if request.transport is not None:
-                request.transport.abort()
-            return web.Response()
-        if isinstance(lie, int):
-            return web.Response(status=lie, text="<html>upstream</html>", content_type="text/html")
-        return web.Response(text=str(lie), content_type="application/json")
+        return await self.lies.answer(request, handler)
 
     # -- orders ---------------------------------------------------------------------------------------------------
 

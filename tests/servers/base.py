@@ -43,6 +43,10 @@ class ProtocolServer:
         """Script what the next requests of a route are told."""
         self._lies.setdefault(route, deque()).extend(answers)
 
+    def lies_left(self, route: str) -> int:
+        """How many scripted answers nobody has asked for yet."""
+        return len(self._lies.get(route, ()))
+
     def route_of(self, request: web.Request) -> str:
         """The name under which a request is counted and lied to."""
         return request.path
@@ -71,7 +75,7 @@ class ProtocolServer:
         if lie == "slow":
             while not self._stop.is_set() and request.transport is not None and not request.transport.is_closing():
                 await asyncio.sleep(0.05)
-        if lie in {"slow", "reset"}:
+        if lie in ("slow", "reset"):
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 class BinanceServer:
     """All methods may be called from the test's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.pongs = 0
@@ -29,9 +30,14 @@ class BinanceServer:
         self._open: set[ServerConnection] = set()
         self._lock = threading.Lock()
         self._server: Server = serve(
-            self._serve, "127.0.0.1", 0, compression=None, process_request=self._judge, close_timeout=0.2
+            *(self._serve, "127.0.0.1", 0),
+            ssl=tls,
+            compression=None,
+            process_request=self._judge,
+            close_timeout=0.2,
         )
-        self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}"
+        port = self._server.socket.getsockname()[1]
+        self.url = f"ws://127.0.0.1:{port}" if tls is None else f"wss://localhost:{port}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
@@ -105,8 +111,8 @@ def trade_frame(number: int, price: float | str, at_ms: int, **fields: object) -
 
 
 @contextmanager
-def binance_server() -> Iterator[BinanceServer]:
-    server = BinanceServer()
+def binance_server(tls: ssl.SSLContext | None = None) -> Iterator[BinanceServer]:
+    server = BinanceServer(tls)
     try:
         yield server
     finally:

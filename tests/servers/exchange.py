@@ -11,17 +11,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import urllib3
 from aiohttp import web
 
 from shared.clock import SystemClock
+from tests.servers.lies import Lies
 from tests.support import free_port
-from worker.core.matching import EngineOptions, MatchingEngine
+from worker.core.matching import WORKING, EngineOptions, MatchingEngine, _request_of
+from worker.core.types import Execution, OrderState, OrderUpdate
 from worker.venues.simulated.client import SimulatedVenue
 from worker.venues.simulated.ledger import Ledger
 from worker.venues.simulated.market import SeededMarket
@@ -57,8 +60,11 @@ class WitnessedExchange(Exchange):
     fault: tuple[int, str] | str | None = None
     fault_spares_lists = False
     book: MatchingEngine
+    lies: Lies
+    loop: asyncio.AbstractEventLoop
 
     def app(self) -> web.Application:
+        self.loop = asyncio.get_running_loop()
         app = super().app()
         app.middlewares.insert(0, self._witness)
         return app
@@ -73,7 +79,7 @@ class WitnessedExchange(Exchange):
             if isinstance(fault, tuple):
                 return web.Response(status=fault[0], text=fault[1])
             await self._until_mended(request)
-        return await handler(request)
+        return await self.lies.answer(request, handler)
 
     async def _until_mended(self, request: web.Request) -> None:
         """Mute until the fault is taken away; by then the other side has long hung up."""
@@ -85,15 +91,15 @@ class WitnessedExchange(Exchange):
 class ExchangeServer:
     """``url``, and the engine whose book is the oracle."""
 
-    def __init__(self, directory: Path, *, latency_ms: int = 5, partial: bool = False) -> None:
-        self.url = f"http://127.0.0.1:{free_port()}"
+    def __init__(self, directory: Path, *, latency_ms: int = 5, url: str | None = None, partial: bool = False) -> None:
+        self.url = url or f"http://127.0.0.1:{free_port()}"
         self.market = SeededMarket(6, TICKERS)
         self._ledger = Ledger(directory / "exchange.db")
         chance = 2.0 if partial else 0.0
         options = EngineOptions(latency=timedelta(milliseconds=latency_ms), partial_chance=chance)
         self.engine = MatchingEngine(self._ledger.load(Decimal(100_000)), self.market.instrument, options, lambda: 1.0)
         self.exchange = WitnessedExchange(self.market, self.engine, self._ledger, SystemClock(), TOKEN, admin=True)
-        self.exchange.arrivals, self.exchange.book = [], self.engine
+        self.exchange.arrivals, self.exchange.book, self.exchange.lies = [], self.engine, Lies()
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -104,6 +110,10 @@ class ExchangeServer:
     def start(self) -> None:
         self._thread.start()
         assert self._ready.wait(30)
+
+    @property
+    def runs(self) -> bool:
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         self._stop.set()
@@ -127,14 +137,43 @@ class ExchangeServer:
         """What listing and cancelling orders is told from now on: ``mute``, a status and a body, or None: the truth."""
         self.exchange.fault, self.exchange.fault_spares_lists = fault, spare_lists
 
+    def lie(self, route: str, *answers: Any) -> None:
+        """Script ``METHOD /path`` (``POST /orders``); ``tests.servers.lies`` says what a lie may be."""
+        self.exchange.lies.add(route, *answers)
+
+    def fill(self, client_order_id: str, qty: str, price: str) -> None:
+        """Fill so much of an order, whatever its state and however much it asked for."""
+
+        async def work() -> None:
+            order, now = self.engine.order_of(client_order_id), datetime.now(UTC)
+            assert order is not None
+            filled = order.filled_qty + Decimal(qty)
+            paid = (order.avg_fill_price or 0) * order.filled_qty + Decimal(qty) * Decimal(price)
+            state = order.state
+            if state in WORKING:
+                state = OrderState.FILLED if filled >= order.qty else OrderState.PARTIALLY_FILLED
+            name = f"sim-x{len(self.engine.book.executions) + 1}"
+            execution = Execution(
+                name, order.venue_order_id, client_order_id, order.ticker, order.side, Decimal(qty), Decimal(price),
+                Decimal(0), now,
+            )  # fmt: skip
+            self.engine._account(execution)
+            changed = replace(order, filled_qty=filled, avg_fill_price=paid / filled)
+            changed = self.engine._finish(changed, state, now)
+            if state in WORKING:
+                self.engine._rest(changed, _request_of(changed), now)
+            await self.exchange._commit([OrderUpdate(changed, execution)])
+
+        asyncio.run_coroutine_threadsafe(work(), self.exchange.loop).result(30)
+
     def submitted(self, client_order_id: str) -> int:
         """How many orders of this client order id were accepted."""
         return sum(o.client_order_id == client_order_id for o in list(self.engine.book.orders.values()))
 
 
 @contextmanager
-def exchange_server(directory: Path) -> Iterator[ExchangeServer]:
-    server = ExchangeServer(directory)
+def exchange_server(directory: Path, *, latency_ms: int = 5) -> Iterator[ExchangeServer]:
+    server = ExchangeServer(directory, latency_ms=latency_ms)
     server.start()
     yield server
     server.stop()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import socket
 import struct
 import threading
@@ -80,6 +81,7 @@ class FaultProxy:
         self._rng = rng or random.Random(0)
         self._links: set[_Link] = set()
         self._delay = self._jitter = 0.0
+        self._slow = b""
         self._mute: set[str] = set()
         self._budget: dict[str, int] = {}
         self._lose: list[bytes] = []
@@ -100,9 +102,9 @@ class FaultProxy:
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(30)
 
-    def delay(self, seconds: float, jitter: float = 0.0) -> None:
-        """Hold every piece for so long, and up to ``jitter`` seconds more; in order."""
-        self._delay, self._jitter = seconds, jitter
+    def delay(self, seconds: float, jitter: float = 0.0, mark: bytes = b"") -> None:
+        """Hold every piece in which the mark is found for so long, and up to ``jitter`` seconds more; in order."""
+        self._delay, self._jitter, self._slow = seconds, jitter, mark
 
     def mute(self, *ways: str) -> None:
         """Half open: accept and read, forward nothing in these directions (both by default) until ``heal``."""
@@ -117,7 +119,9 @@ class FaultProxy:
         self._budget[way] = size
 
     def lose_reply(self, *marks: bytes) -> None:
-        """For each mark: forward the next request that contains it, swallow its reply, then reset; b"" is any."""
+        """For each mark: forward the next piece in which that regular expression is found, swallow its reply, reset.
+
+        b"" is found in any."""
         self._lose.extend(marks)
 
     def heal(self) -> None:
@@ -146,12 +150,12 @@ class FaultProxy:
 
     async def passes(self, link: _Link, data: bytes, way: str) -> bool:
         """Wait as long as this piece must; False where the connection ends here."""
-        if self._delay or self._jitter:
+        if (self._delay or self._jitter) and re.search(self._slow, data, re.DOTALL):
             await asyncio.sleep(self._delay + self._rng.random() * self._jitter)
         while way in self._mute:
             await self._changed.wait()
         if way == UP:
-            mark = next((m for m in self._lose if m in data), None)
+            mark = next((m for m in self._lose if re.search(m, data, re.DOTALL)), None)
             if mark is not None:
                 self._lose.remove(mark)
                 link.reply_is_lost = True

@@ -37,7 +37,7 @@ class Stack:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.program: tuple[str, ...] = ("-m", "worker")
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("SIXBOT_", "ALPACA_", "REDIS_"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(("SIXBOT_", "ALPACA_", "REDIS_", "ACCOUNTS__"))},
             "SIXBOT_HOME": str(home),
             "REDIS_URL": server.url,
             "PREDICTOR": "document",
@@ -54,19 +54,22 @@ class Stack:
         for name in names:
             self.launch(name, **settings)
         for name in names:
-            eventually(lambda name=name: self.beats(name), what=f"a heartbeat of {name}: {self.output(name)[-2000:]}")
+            eventually(lambda name=name: self.beats(name), 90, f"a heartbeat of {name}: {self.output(name)[-2000:]}")
 
     def launch(self, name: str, *, role: str = "", **settings: str) -> None:
-        """Start one worker and do not wait for it; a second one of a kind is known by its ``role``."""
+        """Start one worker and do not wait for it; ``trading-b`` is the one for account ``b`` only, and a second one of
+        a kind is known by its ``role``."""
         role = role or name
         if role in self.processes:
             self.processes[role].wait(30)
+        worker, _, account = name.partition("-")
         with (self.home / f"{role}.out").open("ab") as output:
             self.processes[role] = subprocess.Popen(
-                [sys.executable, *self.program, "worker", name],
+                [sys.executable, *self.program, "worker", worker, *(["--account", account] if account else [])],
                 env={**self.environment, **settings},
                 stdout=output,
                 stderr=output,
+                start_new_session=True,  # Ctrl-C ends the tests, which end what they have started
             )
 
     def beats(self, name: str) -> bool:

@@ -9,6 +9,7 @@ import asyncio
 import html
 import json
 import re
+import time
 from typing import Any
 
 from aiohttp import web
@@ -43,12 +44,13 @@ class TelegramServer(ProtocolServer):
         self.sent: list[tuple[int, str]] = []
         self.raw: list[dict[str, Any]] = []
         self.updates: list[dict[str, Any]] = []
+        self.arrivals: list[float] = []
         self.ignore_offset = False
         self._next = 100
 
-    def say(self, chat: int, text: str, *, user: int = 7, name: str = "ann") -> int:
+    def say(self, chat: int, text: str, *, user: int = 7, name: str = "ann", number: int | None = None) -> int:
         """A person writes; returns the update's id."""
-        self._next += 1
+        self._next = self._next + 1 if number is None else number
         message = {"message_id": self._next, "chat": {"id": chat}, "from": {"id": user, "username": name}, "text": text}
         self.updates.append({"update_id": self._next, "message": message})
         return self._next
@@ -57,13 +59,16 @@ class TelegramServer(ProtocolServer):
         return [text for to, text in list(self.sent) if to == chat]
 
     def route_of(self, request: web.Request) -> str:
-        return request.path.rpartition("/")[2]
+        route = request.path.rpartition("/")[2]
+        if route == "sendMessage":
+            self.arrivals.append(time.monotonic())
+        return route
 
     async def reply(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        if request.path != f"/bot{TOKEN}/{self.route_of(request)}":
+        token, _, method = request.path.removeprefix("/bot").partition("/")
+        if token != TOKEN:
             return answer(refusal(401, "Unauthorized"))
-        asked = json.loads(body)
-        return await getattr(self, f"_{self.route_of(request)}")(asked)
+        return await getattr(self, f"_{method}")(json.loads(body))
 
     async def _sendMessage(self, asked: dict[str, Any]) -> web.Response:
         try:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -28,6 +29,7 @@ class WebhookServer(ProtocolServer):
         self.address = self.url + PATH
         self.received: list[dict[str, Any]] = []
         self.refused: list[str] = []
+        self.pause_seconds = 0.0
 
     async def reply(self, request: web.Request, body: bytes) -> web.StreamResponse:
         stamp, told = request.headers["X-Sixbot-Timestamp"], request.headers["X-Sixbot-Signature"]
@@ -35,6 +37,7 @@ class WebhookServer(ProtocolServer):
         if not hmac.compare_digest(told, expected) or abs(time.time() - int(stamp)) > TOLERANCE_SECONDS:
             self.refused.append(told)
             return web.Response(status=401)
+        await asyncio.sleep(self.pause_seconds)
         found = json.loads(body)
         assert request.headers["Idempotency-Key"] == found["id"]
         self.received.append(found)

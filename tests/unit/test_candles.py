@@ -162,14 +162,21 @@ def test_ready_when_sixty_whole_candles_are_complete_and_not_before() -> None:
     assert builder.ready
 
 
-def test_silence_when_longer_than_a_day_is_a_gap_of_sixty_candles() -> None:
-    """A clock gone wild must not cost a candle for every second of it."""
+@pytest.mark.parametrize("asked", [False, True])
+def test_silence_when_longer_than_an_hour_is_a_gap_whoever_asked_before(asked: bool) -> None:
+    """A clock gone wild, or a night, must not cost a candle for every second of it."""
     builder = CandleBuilder("X")
     builder.on_trade(trade(0))
-    far = (LONGEST_CARRY + 100) * 1000
-    candles = builder.on_trade(trade(far))
-    assert seconds(candles) == [0, *range(LONGEST_CARRY + 40, LONGEST_CARRY + 100)]
-    assert [c.gap for c in candles] == [False] + [True] * 60
+    candles = []
+    end = LONGEST_CARRY + 1000
+    for second in range(2, end) if asked else ():
+        candles += builder.on_time(T0 + second * SECOND)
+    candles += builder.on_trade(trade(end * 1000))
+    carried = list(range(LONGEST_CARRY + 1))
+    gaps = range(LONGEST_CARRY + 1, end) if asked else range(end - WINDOW, end)
+    assert seconds(candles) == [*carried, *gaps]
+    assert [c.gap for c in candles] == [False] * len(carried) + [True] * len(gaps)
+    assert not builder.ready
 
 
 def test_trades_when_from_the_future_are_dropped_until_they_are_the_rule() -> None:

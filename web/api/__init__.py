@@ -6,6 +6,7 @@ from flask import Flask
 
 from web.api.bots import bots
 from web.api.control import control
+from web.api.models import models
 from web.api.openapi import openapi
 from web.api.records import records
 from web.api.status import status
@@ -13,5 +14,5 @@ from web.api.status import status
 
 def register_api(app: Flask) -> None:
     """Every blueprint of the API."""
-    for blueprint in (control, bots, status, records, openapi):
+    for blueprint in (control, bots, models, status, records, openapi):
         app.register_blueprint(blueprint, url_prefix="/api")

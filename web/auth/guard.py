@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from flask import Flask, g, redirect, request, url_for
+from flask import Flask, current_app, g, redirect, request, url_for
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from flask_login import LoginManager, UserMixin, current_user
@@ -77,6 +77,9 @@ def _load_user(secret: str) -> SessionUser | None:
 def _identify() -> None:
     """A token decides alone; without one the cookie does, and then a write needs the page's own CSRF token."""
     g.principal = None
+    most = getattr(current_app.view_functions.get(str(request.endpoint)), "most_bytes", None)
+    if most is not None:
+        request.max_content_length = most  # before the CSRF check, which reads the form
     if request.routing_exception is not None or request.blueprint == "health" or _is_asset():
         return
     header = request.headers.get("Authorization", "")
@@ -101,6 +104,16 @@ def principal() -> Principal | None:
     if found is None and current_user.is_authenticated:
         found = g.principal = Principal(current_user.name, ROLE_SCOPES.get(current_user.role, frozenset()))
     return found
+
+
+def takes_at_most(most_bytes: int) -> Callable[[F], F]:
+    """Let a route have a larger body than the others; whoever is not allowed to call it sends none of it."""
+
+    def mark(handler: F) -> F:
+        cast("Any", handler).most_bytes = most_bytes
+        return handler
+
+    return mark
 
 
 def requires(*scopes: str) -> Callable[[F], F]:

@@ -12,9 +12,10 @@ import typer
 
 from shared.clock import SystemClock
 from shared.config import Config, load_config
+from shared.jobs import enqueue, queue_connection
 from shared.keys import MODEL_TEXT_BYTES, Keys
-from shared.store import Store, connect
-from worker.cli.common import Exit, exit_codes, fail, print_json
+from shared.store import Store, connect, translated_errors
+from worker.cli.common import Exit, exit_codes, fail, open_store, print_json
 from worker.cli.operate import actor
 from worker.models.registry import ModelRegistry
 
@@ -79,8 +80,22 @@ def upload(
     with exit_codes():
         registry = open_registry()
         document: Mapping[str, Any] = registry.upload(raw, name or file.name, symbol, actor())
-        document = _validated(registry, document["id"])
+        if now or not _queued(document["id"]):
+            document = _validated(registry, document["id"])
     _tell(document, json)
+
+
+def _queued(model_id: int) -> bool:
+    """Leave validation to the jobs worker; False where none is alive."""
+    config = load_config()
+    store = open_store(config)
+    with translated_errors():
+        alive = any(store.client.scan_iter(match=store.keys.heartbeat("jobs", "*"), count=1000))
+    if alive:
+        connection = queue_connection(config, store)
+        enqueue(connection, "validate_model", model_id=model_id)
+        connection.close()
+    return alive
 
 
 @model_app.command("validate")

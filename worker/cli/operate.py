@@ -20,6 +20,7 @@ from shared.control import Actor, Control
 from shared.documents import parse_json
 from shared.errors import ConfigError, DocumentError, StoreError
 from shared.store import Store
+from worker.cli.accounts import account_rows
 from worker.cli.common import Exit, exit_codes, fail, open_store, print_json
 
 settings_app = typer.Typer(no_args_is_help=True, help="The document trading_settings.")
@@ -39,31 +40,33 @@ def status(
 ) -> None:
     """What trading does now; exit code 4 when something is unhealthy."""
     with exit_codes():
-        store = open_store()
+        config = load_config()
+        store = open_store(config)
         keys = store.keys
         names = ("trading_status", "system_status", "stop_report", "stop_latch")
         found = {name: store.get_json(getattr(keys, name)) for name in names}
         store.read_raw(keys.trading_status)
-    healthy = _healthy(found)
+    accounts = account_rows(config, found, _workers(found))
+    healthy = _healthy(found, accounts)
     if json:
-        print_json({"healthy": healthy, **found})
+        print_json({"healthy": healthy, "accounts": accounts, **found})
     else:
-        _print_status(found)
+        _print_status(found, accounts)
         if memory:
             _print_memory(found)
     raise typer.Exit(Exit.OK if healthy else Exit.UNHEALTHY)
 
 
-def _healthy(found: Mapping[str, Any]) -> bool:
+def _healthy(found: Mapping[str, Any], accounts: list[dict[str, Any]]) -> bool:
+    """Every account is traded and guarded, none has an error, and the last stop was not left unproven."""
     status_ = found["trading_status"]
-    live = {w.get("name") for w in _workers(found) if w.get("state") == "live"}
-    running = {"trading", "emergency"} <= live
+    running = all(row["trading"] and row["emergency"] and not row["last_error"] for row in accounts)
     report = found["stop_report"]
     proven = not isinstance(report, dict) or report.get("state") != "NOT_PROVEN"
-    return running and proven and isinstance(status_, dict) and not status_.get("last_error")
+    return running and proven and isinstance(status_, dict)
 
 
-def _print_status(found: Mapping[str, Any]) -> None:
+def _print_status(found: Mapping[str, Any], accounts: list[dict[str, Any]]) -> None:
     console = Console(highlight=False)
     status_ = found["trading_status"] if isinstance(found["trading_status"], dict) else {}
     table = Table(show_header=False, box=None)
@@ -78,6 +81,11 @@ def _print_status(found: Mapping[str, Any]) -> None:
         )
     if isinstance(found["stop_latch"], dict):
         table.add_row("latched", f"{found['stop_latch'].get('reason')}; `sixbot start` lifts it")
+    for row in accounts if len(accounts) > 1 else ():
+        said = [f"{row['venue']}, {row['mode']}", *(f"{w} {_shown(row[w])}" for w in ("trading", "emergency"))]
+        said += [f"last stop {row['last_stop']}"] if row["last_stop"] else []
+        said += [f"! {row['last_error']}"] if row["last_error"] else []
+        table.add_row(f"account {row['account']}", "; ".join(said))
     for worker in _workers(found):
         table.add_row(f"worker {worker.get('name')}", f"{worker.get('state')}, pid {worker.get('pid')}")
     console.print(table)
@@ -280,7 +288,7 @@ def positions(json: Json = False) -> None:
     """What is held."""
     with exit_codes():
         store = open_store()
-        fields = ("ticker", "side", "qty", "avg_entry_price", "market_value", "unrealized_pl")
+        fields = ("account", "ticker", "side", "qty", "avg_entry_price", "market_value", "unrealized_pl")
         _rows(store.get_json(store.keys.portfolio_positions), 1000, json, fields)
 
 

@@ -24,7 +24,7 @@ Account = Annotated[str, typer.Option(help="The account.")]
 
 def _book(account: str) -> RedisBook:
     config = load_config()
-    return RedisBook(open_store(config), account, TradingCalendar(ZoneInfo(config.trading_day_tz)))
+    return RedisBook(open_store(config), config.account(account).name, TradingCalendar(ZoneInfo(config.trading_day_tz)))
 
 
 def _row(order: Order) -> dict[str, str]:

@@ -69,7 +69,9 @@ class _Up:
         config = self._config
         config.run_dir.mkdir(parents=True, exist_ok=True)
         if self._demo and config.mode != "simulated":
-            raise ConfigError(f"--demo is for the simulated venue only, and VENUE is {config.venue}")
+            raise ConfigError(
+                f"--demo is for the simulated venue only, and VENUE is {config.venue}, in mode {config.mode}"
+            )
         if config.redis_url is None:
             server = embedded_server(config)
             self._tell(f"starting the embedded server on port {config.embedded_redis_port}")

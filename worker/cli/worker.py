@@ -12,7 +12,7 @@ from worker.cli.process import run
 def worker(
     name: Annotated[str, typer.Argument(help="trading, emergency, heartbeat, jobs, exchange or web")],
     account: Annotated[
-        str | None, typer.Option(help="The one account that trading or emergency works for; all without it.")
+        str | None, typer.Option(help="The one account that trading, emergency or exchange works for; all without it.")
     ] = None,
 ) -> None:
     """Run one worker until it is told to stop."""

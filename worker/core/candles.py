@@ -2,7 +2,7 @@
 
 A candle covers ``[t, t + 1 s)`` of venue time. It is complete when a trade of a later second arrives, or when the
 venue's clock (``VenueClock``) passes its end by the grace. A second without trades carries the close with volume 0.
-The completed candles of a symbol are contiguous and never change.
+The completed candles of a symbol are contiguous, but for silences of an hour, and never change.
 
 Dropped and counted: a trade whose id is not above the last one of its symbol, one whose candle is complete, and one
 that lies more than a minute ahead of the clock. Sources without ids keep their order. Where the source was not live in
@@ -22,8 +22,9 @@ from worker.core.venue_clock import UNSET, VenueClock
 WINDOW = 60
 """Candles that a decision wants: complete, in a row, none of them a gap."""
 GRACE_MS = 250
-LONGEST_CARRY = 86_400
-"""Seconds. A longer silence is a gap, of which only the last ``WINDOW`` candles are made."""
+LONGEST_CARRY = 3600
+"""Seconds. Where a symbol has not traded for longer, its candles are gaps, and of those that come at once only the last
+``WINDOW`` are made: a clock gone wild, or a night, must not cost a candle for every second of it."""
 STRAYS = 10
 QUIET = 30 * SECOND
 """``STRAYS`` trades in a row that contradict the clock, or the ids or time of a symbol that has been quiet for so long,
@@ -185,13 +186,11 @@ class CandleBuilder:
         due = self.clock.reached - self._grace
         start = max(self._start, due - due % SECOND, venue - venue % SECOND)
         done: list[Candle] = []
-        if start - self._start > LONGEST_CARRY * SECOND:
-            done.append(self._complete())
-            self._gap_from, self._gap_until = -UNSET, max(self._gap_until, start)
-            self._begin(start - WINDOW * SECOND)
         while self._start < start:
             done.append(self._complete())
             self._begin(self._end)
+            if self._start > self._traded + LONGEST_CARRY * SECOND:
+                self._begin(max(self._start, start - WINDOW * SECOND))
         return done
 
     def _begin(self, start: int) -> None:
@@ -202,9 +201,9 @@ class CandleBuilder:
 
     def _complete(self) -> Candle:
         start = self._start
-        gap = start < self._gap_until and self._end > self._gap_from
         if self._trades:
             self._traded = start
+        gap = (start < self._gap_until and self._end > self._gap_from) or start - self._traded > LONGEST_CARRY * SECOND
         self._run = 0 if gap else self._run + 1
         return Candle(
             self.symbol,

@@ -49,7 +49,8 @@ _UNIT = 2.0**80
 _RETURN_UNIT = 2.0**64
 _MEAN_5, _MEAN_10, _MEAN_20, _MEAN_30 = (1 / (k * _UNIT) for k in MEANS)
 _DEVIATION_10, _DEVIATION_30, _DEVIATION_59 = (1 / (k * _RETURN_UNIT) for k in VOLATILITIES)
-_TRIM = 1024
+_TRIM = 2 * WINDOW
+"""So much is kept of each column at most: with a thousand symbols the caches are what is short."""
 
 
 class FeatureWindow:

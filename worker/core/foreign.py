@@ -17,7 +17,7 @@ from worker.core.positions import Position, add_fill
 from worker.core.types import Execution
 
 ZERO = Decimal(0)
-FEE_PLACES = Decimal("1e-12")
+PLACES = Decimal("1e-12")
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """How far times of the venue and ours, or times cut to the second, may be apart."""
@@ -129,4 +129,6 @@ class _Slices:
 
 def _share(amount: Decimal, part: Decimal, whole: Decimal) -> Decimal:
     """A part of an amount. Rounded, which the next slice makes good: slices are differences of one running sum."""
-    return (amount * part / whole).quantize(FEE_PLACES)
+    share = amount * part / whole if part else ZERO
+    rounded = share.quantize(PLACES)
+    return share if share == rounded else rounded

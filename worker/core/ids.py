@@ -25,6 +25,12 @@ def mint(effect: Effect, bot_id: int, entropy: str) -> str:
     return minted
 
 
+def external_name(account: str, venue_order_id: str) -> str:
+    """The name of an order that is not ours: the venue's id, which two venues may both give, so that only account
+    ``default`` has it bare."""
+    return venue_order_id if account == "default" else f"{account}:{venue_order_id}"
+
+
 def is_ours(client_order_id: str | None) -> bool:
     """Whether an id has our form."""
     return client_order_id is not None and _PATTERN.match(client_order_id) is not None

@@ -76,6 +76,11 @@ class Position:
         return notional / self.exit_qty if self.exit_qty else None
 
     @property
+    def matched_qty(self) -> Decimal:
+        """What was opened and closed again; where more was closed than opened, the rest is held the other way round."""
+        return min(self.entry_qty, self.exit_qty)
+
+    @property
     def realized_pnl(self) -> Decimal:
         """Net of fees. Exact when closed; for a partial close, against the average entry price."""
         if self.signed_qty == 0:
@@ -84,18 +89,18 @@ class Position:
         if entry is None or exit_ is None:
             return -self.fees_paid
         gain = (exit_ - entry) if self.side == "long" else (entry - exit_)
-        return gain * self.exit_qty - self.fees_paid
+        return gain * self.matched_qty - self.fees_paid
 
     @property
     def pnl_percentage(self) -> Decimal:
         """Realized profit in per cent of what was put in."""
-        entry, closed = self.entry_price, self.exit_qty
+        entry, closed = self.entry_price, self.matched_qty
         return self.realized_pnl / (entry * closed) * 100 if entry and closed else ZERO
 
     def unrealized_pnl(self, price: Decimal) -> Decimal:
-        """Of what is still held, at a price."""
-        entry = self.entry_price
-        return ZERO if entry is None else (price - entry) * self.signed_qty
+        """Of what is still held, at a price; held the other way round, it was opened at the exit's average."""
+        opened = self.entry_price if self.entry_qty >= self.exit_qty else self.exit_price
+        return ZERO if opened is None else (price - opened) * self.signed_qty
 
 
 def add_fill(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 from shared.clock import Clock, rfc3339
-from shared.documents import RiskSettings, TradingSettings, dump_json, parse_json, version_of
+from shared.documents import Document, Reading, RiskSettings, TradingSettings, dump_json, parse_json, version_of
 from shared.errors import DocumentError, StoreError, StoreRefused, StoreUnreachable
 from shared.keys import ARMED_TTL_SECONDS
 from shared.status import merge_status
-from shared.store import Store, judge, translated_errors
+from shared.store import Store, judge, translated_errors, wrong_type
 
 ASK_AGAIN_SECONDS = 2.0
+D = TypeVar("D", bound=Document)
 
 # KEYS 1 trading_armed, 2 trading_epoch. ARGV 1 the least epoch that may come of it.
 _FENCE = """
@@ -28,6 +30,16 @@ return string.format('%.0f', value)
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One look: both documents, the epoch (None: missing or mangled), this host's heartbeats of trading."""
+
+    settings: Reading[TradingSettings]
+    risk: Reading[RiskSettings]
+    epoch: int | None
+    beats: Sequence[Mapping[str, Any]]
+
+
 class EmergencyKeys:
     """The keys of an emergency worker. The first of its accounts is the one whose status it tells."""
 
@@ -36,12 +48,40 @@ class EmergencyKeys:
         self._fence = store.client.register_script(_FENCE)
         self._ask_again_at = float("-inf")
 
+    def look(self, good: tuple[TradingSettings, RiskSettings], host: str) -> Sight:
+        """All that may forbid trading, in one round trip: a stop waits for nothing twice.
+
+        Raises StoreUnreachable, and StoreRefused where Redis refuses for another reason than a key's type.
+        """
+        keys = self.store.keys
+        wanted = [keys.trading_settings, keys.risk_settings, keys.trading_epoch]
+        with translated_errors(), self.store.client.pipeline(transaction=False) as pipe:
+            for key in wanted:
+                pipe.get(key)
+            pipe.mget([keys.heartbeat(name, host) for name in self._trading_names])
+            answers = pipe.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+                    raise answer
+        settings = self._judged(wanted[0], answers[0], TradingSettings, good[0])
+        risk = self._judged(wanted[1], answers[1], RiskSettings, good[1])
+        beats = [beat for raw in answers[3] if raw is not None and (beat := _object(raw)) is not None]
+        return Sight(settings, risk, _whole_number(answers[2]), beats)
+
+    @staticmethod
+    def _judged(key: str, answer: bytes | Exception | None, model: type[D], good: D) -> Reading[D]:
+        return wrong_type(key, good) if isinstance(answer, Exception) else judge(answer, model, good)
+
+    @property
+    def _trading_names(self) -> list[str]:
+        """The trading processes of a host: the one for all accounts, and one for each."""
+        return ["trading", *(f"trading-{account}" for account in self._accounts)]
+
     def epoch(self) -> int | None:
         """``trading_epoch``; None where it is missing or mangled. Raises StoreUnreachable."""
         try:
-            raw = self.store.read_raw(self.store.keys.trading_epoch)
-            return None if raw is None else int(raw)
-        except (ValueError, StoreRefused):
+            return _whole_number(self.store.read_raw(self.store.keys.trading_epoch))
+        except StoreRefused:
             return None
 
     def raise_epoch(self, least: int) -> int:
@@ -98,13 +138,6 @@ class EmergencyKeys:
         default = TradingSettings().plain() | {"last_updated": rfc3339(self._clock.now())}
         self.store.write_document(self.store.keys.trading_settings, None, dump_json(default))
 
-    def trader_heartbeats(self, host: str) -> list[Mapping[str, Any]]:
-        """Those of this host's trading processes: the one for all accounts, and one for each. Raises StoreError."""
-        names = ["trading", *(f"trading-{account}" for account in self._accounts)]
-        with translated_errors():
-            raws: Any = self.store.client.mget([self.store.keys.heartbeat(name, host) for name in names])
-        return [beat for raw in raws if raw is not None and (beat := _object(raw)) is not None]
-
     def has_open_orders(self, account: str) -> bool:
         """Whether the book has any order of the account that is not final. Raises StoreError."""
         client, keys = self.store.client, self.store.keys
@@ -130,6 +163,13 @@ class EmergencyKeys:
             return None
         except (StoreError, UnicodeDecodeError):
             return None
+
+
+def _whole_number(raw: object) -> int | None:
+    try:
+        return int(raw) if isinstance(raw, bytes) else None
+    except ValueError:
+        return None
 
 
 class ExternalAudit:

@@ -43,11 +43,9 @@ class Lookout:
         """Everything. Raises StoreRefused."""
         stop_file, began = self._config.stop_path.exists(), self._clock.monotonic()
         try:
-            settings = self._keys.store.read_settings(self.good[0])
-            risk = self._keys.store.read_risk(self.good[1])
-            beats = self._keys.trader_heartbeats(self._host)
-            parts = {name: account_part(beats, name) for name in self._accounts}
-            old, silent, halt = self._old_redis(), self._silent(parts), self._halt(parts)
+            sight = self._keys.look(self.good, self._host)
+            parts = {name: account_part(sight.beats, name) for name in self._accounts}
+            old, silent, halt = self._old_redis(sight.epoch), self._silent(parts), self._halt(parts)
         except StoreUnreachable as error:
             if self._redis_down_since is None:
                 self._redis_down_since = began
@@ -55,16 +53,16 @@ class Lookout:
             lost = down >= self._config.redis_lost_stop_seconds and self._memory.memory.active
             return View(None, None, stop_file, signalled, f"no answer for {down:.1f} s: {error}" if lost else "")
         self._redis_down_since = None
-        self.good = (settings.value, risk.value)
-        return View(settings, risk, stop_file, signalled, old_redis=old, silent=silent, halt=halt)
+        self.good = (sight.settings.value, sight.risk.value)
+        return View(sight.settings, sight.risk, stop_file, signalled, old_redis=old, silent=silent, halt=halt)
 
     def armed(self) -> None:
         """Trading begins anew: the traders' silence counts from here."""
         self._seen = dict.fromkeys(self._accounts, self._clock.monotonic())
 
-    def _old_redis(self) -> str:
+    def _old_redis(self, epoch: int | None) -> str:
         """A Redis whose epoch is below one that was given stands for an older state: it never resumes by itself."""
-        highest, epoch = self._memory.memory.highest_epoch, self._keys.epoch()
+        highest = self._memory.memory.highest_epoch
         if self._memory.memory.latch is None and highest and (epoch is None or epoch < highest):
             return (
                 f"trading_epoch is {'missing' if epoch is None else epoch}, it was {highest}: an older or emptied Redis"

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from shared.clock import parse_rfc3339
 from shared.errors import StoreError
 from worker.emergency.stop import StopState
 
@@ -69,7 +70,7 @@ def document(rows: Mapping[str, Row]) -> dict[str, Any]:
         **{name: sum(r[name] for r in parts) for name in ("orders_found", "orders_canceled", "orders_unconfirmed")},
         "positions_open": _sum_where_all_known([r["positions_open"] for r in parts]),
         "state": together({r["state"] for r in parts}),
-        "finished_at": None if None in (ends := [r["finished_at"] for r in parts]) else max(ends),
+        "finished_at": None if None in (ends := [r["finished_at"] for r in parts]) else max(ends, key=parse_rfc3339),
         "accounts": dict(rows),
     }
 

@@ -271,7 +271,7 @@ class StopRun:
         if self._gone_at is None and not self._trader.runs():
             # One that ended during this stop, killed for another account's part of it say, sent until just now.
             self._gone_at = self._clock.monotonic() if self._trader_ran else self._noticed
-            self.state.trader = self.state.trader or ("ended" if self._trader_ran else "none runs")
+            self.state.trader = self.state.trader or "none runs"
         if self._gone_at is not None:
             return self._clock.monotonic() - self._gone_at >= AFTER_KILL_SECONDS and self._resolved()
         ack = self._trader.acknowledgement()

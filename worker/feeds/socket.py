@@ -89,7 +89,7 @@ class FeedSocket:
             data = self._socket.recv(_PIECE)
         except (TimeoutError, ssl.SSLWantReadError):
             return []
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: TLS, ended by ``abort`` meanwhile
             raise SocketLost(str(error)) from error
         if not data:
             self._protocol.receive_eof()
@@ -122,7 +122,7 @@ class FeedSocket:
                     self._socket.sendall(piece)
                 else:
                     self._socket.shutdown(socket.SHUT_WR)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise SocketLost(str(error)) from error
 
     def _closing_words(self) -> str:

@@ -16,6 +16,7 @@ from worker.feeds.socket import FeedSocket, SocketLost
 OPEN_SECONDS = 5.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
 _LOOK_SECONDS = 0.5
+_CLOSE_SECONDS = 2.0
 
 
 class Announcer:
@@ -116,7 +117,7 @@ class SocketFeed(ABC):
         if connection is not None:
             connection.abort()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join(OPEN_SECONDS + 1)
+            self._thread.join(_CLOSE_SECONDS)  # one that still connects ends by itself, and tells nobody
         self._out.sink, self._out.state = None, FeedState.CLOSED
 
     # -- what a source has of its own -----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from io import BufferedReader
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 from shared.errors import ConfigError
@@ -34,6 +34,7 @@ _PAIR = re.compile(rf"[A-Z0-9]{{2,12}}(?:{_QUOTES})$")
 _TIMES, _PRICES = ("timestamp", "time", "date", "transact_time"), ("price",)
 _SIZES, _IDS = ("amount", "quantity", "qty", "size"), ("id", "trade_id", "agg_trade_id", "a")
 _UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, RecursionError)
+COARSEST_BAR = 300
 _MAX_BYTES = 512 * 1024 * 1024
 
 
@@ -62,8 +63,9 @@ def read_files(paths: Sequence[Path], symbol: str | None = None, stats: FeedStat
 
 def symbol_of(path: Path) -> str:
     """The pair that a file's name tells of: ``binance_xrpeth_20191011_trades.json.gz`` is ``XRPETH``."""
-    words = re.split(r"[_.\s]+", path.name.upper())
-    return next((w for w in words if _PAIR.fullmatch(w)), words[0])
+    words = re.split(r"[-_.\s]+", path.name.upper())
+    joined = [a + b for a, b in pairwise(words)]
+    return next((w for w in (*words, *joined) if _PAIR.fullmatch(w)), words[0])
 
 
 def bar_trades(bars: Iterable[Bar], symbol: str, seconds: float = 60.0) -> Iterator[Trade]:
@@ -119,6 +121,10 @@ def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
 
 def _bars(path: Path) -> Iterator[Trade]:
     series = load_bars(path)
+    if series.step_seconds > COARSEST_BAR:
+        raise ConfigError(
+            f"{path}: bars of {series.step_seconds:g} s are too coarse for seconds; use those of a minute"
+        )
     return bar_trades(series.bars, series.ticker, series.step_seconds)
 
 

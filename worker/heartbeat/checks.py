@@ -8,10 +8,16 @@ from dataclasses import dataclass
 
 import urllib3
 
+from shared.accounts import AccountConfig
 from shared.clock import Clock, rfc3339
 from shared.config import Config
+from shared.errors import VenueUnavailable
 
 CHECK_SECONDS = 3.0
+SELDOM_SECONDS = 60.0
+YAHOO = "https://query2.finance.yahoo.com"
+BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x64)"}
+"""Yahoo answers nobody who does not call himself a browser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,11 @@ class Checker:
         self._probes, self._clock, self._interval = probes, clock, interval_seconds
         self._answers: dict[str, tuple[float, Health]] = {}
         self._running: dict[str, threading.Thread] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it checks."""
+        return tuple(self._probes)
 
     def start_due(self) -> None:
         """Start every probe that is due and not running."""
@@ -91,11 +102,69 @@ def reach(url: str) -> Probe:
     return probe
 
 
-def probes_of(config: Config) -> dict[str, Probe]:
+def answers_well(url: str, headers: Mapping[str, str]) -> Probe:
+    """A probe that wants a 200 with a JSON object: the key is good and the service works."""
+
+    def probe() -> None:
+        answer = urllib3.request(
+            "GET",
+            url,
+            headers=dict(headers),
+            timeout=urllib3.Timeout(total=CHECK_SECONDS),
+            retries=False,
+            redirect=False,
+        )
+        if answer.status != 200 or not isinstance(answer.json(), dict):
+            raise VenueUnavailable(f"HTTP {answer.status}")
+
+    return probe
+
+
+def seldom(probe: Probe, seconds: float, clock: Clock) -> Probe:
+    """For a service that counts calls: ask at most so often, and let the last good answer stand meanwhile."""
+    good_until = [float("-inf")]
+
+    def asked() -> None:
+        if clock.monotonic() >= good_until[0]:
+            probe()
+            good_until[0] = clock.monotonic() + seconds
+
+    return asked
+
+
+def probes_of(config: Config, clock: Clock) -> dict[str, Probe]:
     """What is configured."""
-    if config.venue == "simulated":
-        return {"venue": reach(f"{config.sim_venue_url}/clock")}
+    return {**_venue_probes(config), **_service_probes(config, clock)}
+
+
+def _service_probes(config: Config, clock: Clock) -> dict[str, Probe]:
+    probes: dict[str, Probe] = {}
+    if config.finnhub_api_key is not None:
+        key = {"X-Finnhub-Token": config.finnhub_api_key.get_secret_value()}
+        probes["finnhub"] = answers_well(f"{config.finnhub_url.rstrip('/')}/api/v1/quote?symbol=AAPL", key)
+    if config.grok_api_key is not None:
+        key = {"Authorization": f"Bearer {config.grok_api_key.get_secret_value()}"}
+        probes["grok"] = answers_well(f"{config.grok_url.rstrip('/').removesuffix('/v1')}/v1/models", key)
+    if config.market_data == "yfinance":
+        base = (config.yfinance_url or YAHOO).rstrip("/")
+        probes["yfinance"] = answers_well(f"{base}/v8/finance/chart/SPY?range=1d&interval=1d", BROWSER)
+    return {name: seldom(probe, SELDOM_SECONDS, clock) for name, probe in probes.items()}
+
+
+def _venue_probes(config: Config) -> dict[str, Probe]:
+    """``venue`` of account ``default``, ``venue:{name}`` of the others, ``alpaca`` of the first."""
+    probes: dict[str, Probe] = {}
+    for account in config.accounts:
+        probe = reach(clock_url(account))
+        probes["venue" if account.is_default else f"venue:{account.name}"] = probe
+        if account.venue == "alpaca":
+            probes.setdefault("alpaca", probe)
+    return probes
+
+
+def clock_url(account: AccountConfig) -> str:
+    """What the account's venue answers without touching it."""
+    if account.venue == "simulated":
+        return f"{account.url}/clock"
     paper, live = "https://paper-api.alpaca.markets", "https://api.alpaca.markets"
-    url = config.alpaca_trading_url or (paper if config.alpaca_paper else live)
-    probe = reach(f"{url}/v2/clock")
-    return {"alpaca": probe, "venue": probe}
+    return f"{account.url or (paper if account.paper else live)}/v2/clock"

@@ -62,9 +62,9 @@ class HeartbeatWorker:
     def _turn(self) -> None:
         redis = self._ping()
         workers = self._workers()
-        components = {name: self._checker.health(name) for name in COMPONENTS}
+        components = {name: self._checker.health(name) for name in dict.fromkeys((*COMPONENTS, *self._checker.names))}
         signature = (
-            {w["name"]: (w["state"], w["pid"]) for w in workers},
+            {w["name"]: (w["state"], w["pid"], w.get("accounts")) for w in workers},
             {name: health.state for name, health in components.items()},
             drill := self._last_drill(),
         )
@@ -115,7 +115,9 @@ class HeartbeatWorker:
     @staticmethod
     def _row(beat: Mapping[str, Any], state: str) -> dict[str, Any]:
         fields = ("pid", "host", "version", "started_at", "last_beat", "memory_mb", "last_activity")
-        return {"name": beat.get("worker"), "state": state, **{name: beat.get(name) for name in fields}}
+        row = {"name": beat.get("worker"), "state": state, **{name: beat.get(name) for name in fields}}
+        accounts = beat.get("accounts")
+        return row | ({"accounts": sorted(accounts)} if isinstance(accounts, dict) else {})
 
     # -- the document ---------------------------------------------------------------------------------------------
 

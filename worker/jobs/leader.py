@@ -8,7 +8,7 @@ from redis.client import Pipeline
 
 from shared.store import Store
 
-TTL_SECONDS = 20
+TTL_SECONDS = 6
 
 
 class Leadership:
@@ -18,13 +18,12 @@ class Leadership:
         self._store, self._owner = store, owner.encode()
         self.held = False
 
-    def renew(self) -> bool:
+    def renew(self) -> None:
         """Take it where it is free, keep it where it is ours.
 
         Raises StoreError, and then it stays as it was: who listened goes on listening while Redis is away.
         """
         self.held = self._store.transact([self._store.keys.jobs_leader], self._step)
-        return self.held
 
     def _step(self, pipe: Pipeline) -> bool:
         key = self._store.keys.jobs_leader

@@ -29,8 +29,8 @@ from worker.runtime import Heartbeat, StopSignals
 TURN_SECONDS = 1
 RETRY_SECONDS = 1.0
 MONITOR_SECONDS = 2
-MAINTENANCE_SECONDS = 10
-LOST_SECONDS = 15
+MAINTENANCE_SECONDS = 5
+LOST_SECONDS = 10
 """A job whose worker gave no sign of life for so long counts as abandoned; RQ's own figure is a minute more."""
 
 Chore = Callable[[], None]
@@ -115,17 +115,21 @@ class Horses(Worker):
 
 
 class JobsWorker:
-    """Runs until the signals say stop; a job that runs then is waited for."""
+    """Runs until the signals say stop; a job that runs then is waited for.
+
+    ``keep`` is the one chore (the lease) that is done while a job runs, too.
+    """
 
     def __init__(
         self,
         connect_horses: Callable[[Callable[[], None]], Horses],
+        keep: Chore,
         chores: Sequence[Chore],
         heartbeat: Heartbeat,
         signals: StopSignals,
         logger: structlog.stdlib.BoundLogger,
     ) -> None:
-        self._connect, self._chores = connect_horses, tuple(chores)
+        self._connect, self._keep, self._chores = connect_horses, keep, tuple(chores)
         self._heartbeat, self._signals, self._logger = heartbeat, signals, logger
         self._horses: Horses | None = None
         self._problems: dict[Any, str] = {}
@@ -143,6 +147,7 @@ class JobsWorker:
 
     def _alive(self) -> None:
         self._heartbeat.beat()
+        self._guarded(self._keep, self._keep)
 
     def _turn(self) -> None:
         if self._horses is None:

@@ -6,6 +6,7 @@ session counts what Yahoo refuses.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ class YahooData:
             import yfinance
         except ImportError:
             raise ConfigError("MARKET_DATA=yfinance needs the extra: pip install 'sixbot[yfinance]'") from None
+        logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # it logs each failed ticker; ours are in the notes
         yfinance.set_tz_cache_location(str(cache))
         self._download = yfinance.download
         self._session = _session(url)

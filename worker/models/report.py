@@ -18,6 +18,11 @@ _STYLE = (
     "text-align:right}td:first-child,th:first-child{text-align:left}svg text{font:12px system-ui,sans-serif}"
     "h2{margin-top:2rem}"
 )
+_HOW = "every row by a model that knew only what was over before it, {} s between them."
+_CALIBRATION = (
+    "Ten groups of equal size: predicted probability across, observed share upwards. On the line, a probability means "
+    "what it says."
+)
 _ROWS = (
     ("auc", "AUC", "{:.3f}", "0.5 is chance"),
     ("base_rate", "take-profit comes first, of all decisions", "{:.1%}", ""),
@@ -51,15 +56,9 @@ def page(result: StreamResult, title: str) -> str:
             '<!doctype html><html lang="en"><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width">',
             f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>",
-            (
-                "<p>Judged walking forward: every row by a model that knew only what was over before it, "
-                f"a gap of {result.model.facts['trained_for']['gap_seconds']} s between them.</p>"
-            ),
+            f"<p>Judged walking forward: {_HOW.format(result.model.facts['trained_for']['gap_seconds'])}</p>",
             _table(("", "", ""), figures),
-            (
-                "<h2>Calibration</h2><p>Ten groups of equal size: predicted probability across, observed share upwards. "
-                "On the line, a probability means what it says.</p>"
-            ),
+            f"<h2>Calibration</h2><p>{_CALIBRATION}</p>",
             calibration_svg(result.calibration),
             "<h2>Importance</h2><p>Share of the gain.</p>",
             importance_svg(result.importance),

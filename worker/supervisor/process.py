@@ -114,6 +114,7 @@ class Child:
 
 def in_stop_order(names: Sequence[str]) -> list[str]:
     """trading and web first, then all others, then emergency, the exchange and last the server."""
-    first, last = ["trading", "web"], ["emergency", "exchange", "server"]
+    exchanges = [n for n in names if n.partition("-")[0] == "exchange"]
+    first, last = ["trading", "web"], ["emergency", *exchanges, "server"]
     middle = [n for n in names if n not in first and n not in last]
     return [n for n in [*first, *middle, *last] if n in names]

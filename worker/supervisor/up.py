@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
 
 from shared.clock import Clock, rfc3339
 from shared.config import Config
@@ -22,10 +23,21 @@ DEMO_SETTINGS = {"enabled": True, "buy_threshold_pct": 0.002, "sell_threshold_pc
 
 def worker_specs(config: Config, *, jobs: bool = False) -> list[Spec]:
     """The workers of this installation, in their order of starting; jobs where something needs it, or when asked."""
+    command = (sys.executable, "-m", "worker", "worker")
+    specs = [
+        Spec(f"exchange-{account.name}", (*command, "exchange", "--account", account.name))
+        for account in config.accounts
+        if account.venue == "simulated" and not account.is_default and _is_here(account.url)
+    ]
     names = ["exchange"] if config.venue == "simulated" else []
     names += ["emergency", "heartbeat", "trading", "web"]
     names += ["jobs"] if jobs or config.needs_jobs else []
-    return [Spec(name, (sys.executable, "-m", "worker", "worker", name)) for name in names]
+    return [*specs, *(Spec(name, (*command, name)) for name in names)]
+
+
+def _is_here(url: str | None) -> bool:
+    """Whether the exchange at that address would run on this host."""
+    return urlsplit(url or "").hostname in {"127.0.0.1", "localhost", "::1"}
 
 
 def child_environment(config: Config, address: str, *, demo: bool) -> dict[str, str]:
@@ -43,7 +55,7 @@ def write_demo_settings(store: Store, config: Config, clock: Clock) -> bool:
     """Trading ON for the demo, only where no ``trading_settings`` exists and only on the simulated venue."""
     if config.mode != "simulated":
         raise ConfigError(
-            f"--demo turns trading on, which it does on the simulated venue only; VENUE is {config.venue}"
+            f"--demo turns trading on, which it does on the simulated venue only; an account is {config.mode}"
         )
     document = TradingSettings().plain() | DEMO_SETTINGS
     document |= {"last_updated": rfc3339(clock.now()), "updated_by": "demo"}

@@ -11,7 +11,7 @@ import urllib3
 
 from shared.errors import SixbotError, shorten
 
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 5.0
 LONGEST_TEXT = 4096
 DEFAULT_WAIT_SECONDS = 30.0
 LONGEST_WAIT_SECONDS = 86_400.0

@@ -18,6 +18,8 @@ from worker.telegram.bot import Bot, Message
 
 LISTEN_SECONDS = 20
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
+OFFSET_SECONDS = 5 * 86_400
+"""How long an offset holds: after a week without an update Telegram numbers the next one at random."""
 NOTE_AGAIN_SECONDS = 3600.0
 MOST_NOTED = 100
 
@@ -43,6 +45,7 @@ class CommandListener:
         self._api, self._bot, self._allowed, self._store = api, bot, frozenset(allowed), store
         self._clock, self._logger, self._is_leader, self._send = clock, logger, is_leader, send
         self._offset: int | None = None
+        self._offset_until = float("-inf")
         self._noted: dict[int, float] = {}
         self._pause = FIRST_PAUSE_SECONDS
         self._problem = ""
@@ -84,8 +87,9 @@ class CommandListener:
 
     def turn(self) -> None:
         """Listen once and do what was said. Raises TelegramError, StoreError."""
-        if self._offset is None:
+        if self._offset is None or (self._offset and self._clock.monotonic() >= self._offset_until):
             self._offset = self._read_offset()
+            self._offset_until = self._clock.monotonic() + OFFSET_SECONDS
         asked: dict[str, Any] = {"timeout": LISTEN_SECONDS, "allowed_updates": ["message"]}
         if self._offset:
             asked["offset"] = self._offset
@@ -97,7 +101,7 @@ class CommandListener:
             if isinstance(number, bool) or not isinstance(number, int) or number < self._offset:
                 continue
             self._take(update)
-            self._offset = number + 1
+            self._offset, self._offset_until = number + 1, self._clock.monotonic() + OFFSET_SECONDS
             self._keep_offset()
 
     def _take(self, update: object) -> None:
@@ -144,6 +148,6 @@ class CommandListener:
     def _keep_offset(self) -> None:
         try:
             with translated_errors():
-                self._store.client.set(self._store.keys.telegram_offset, str(self._offset))
+                self._store.client.set(self._store.keys.telegram_offset, str(self._offset), ex=OFFSET_SECONDS)
         except StoreError:
             self._logger.warning("telegram_offset_not_kept")

@@ -58,7 +58,12 @@ class RedisBook:
 
     def order(self, client_order_id: str) -> Order | None:
         with translated_errors():
-            return self._read_order(cast("Any", self._store.client.hgetall(self._store.keys.order(client_order_id))))
+            return self._own(cast("Any", self._store.client.hgetall(self._store.keys.order(client_order_id))))
+
+    def _own(self, found: Mapping[bytes, bytes]) -> Order | None:
+        """None for another account's order too: venues give ids without regard to each other."""
+        order = self._read_order(found)
+        return order if order is not None and order.account == self._account else None
 
     def names_of(self, venue_order_ids: Collection[str]) -> dict[str, str]:
         keys, client, found = self._store.keys, self._store.client, dict[str, str]()
@@ -67,9 +72,12 @@ class RedisBook:
                 chunk = cast("list[bytes]", client.zrevrange(keys.orders_history, start, start + _CHUNK - 1))
                 with client.pipeline(transaction=False) as pipe:
                     for member in chunk:
-                        pipe.hget(keys.order(member.decode()), "venue_order_id")
-                    for member, venue_id in zip(chunk, cast("list[bytes | None]", pipe.execute()), strict=True):
-                        if venue_id is not None and venue_id.decode() in venue_order_ids:
+                        pipe.hmget(keys.order(member.decode()), "account", "venue_order_id")
+                    rows = cast("list[list[bytes | None]]", pipe.execute())
+                    for member, (account, venue_id) in zip(chunk, rows, strict=True):
+                        if account != self._account.encode() or venue_id is None:
+                            continue
+                        if venue_id.decode() in venue_order_ids:
                             found[venue_id.decode()] = member.decode()
                 if len(chunk) < _CHUNK or len(found) == len(venue_order_ids):
                     break
@@ -125,7 +133,7 @@ class RedisBook:
 
         def apply(pipe: redis.client.Pipeline) -> Change | None:
             found = cast("dict[bytes, bytes]", pipe.hgetall(order_key))
-            order = self._read_order(found)
+            order = self._own(found)
             if order is None:
                 pipe.multi()
                 return None

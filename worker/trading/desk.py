@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
+from shared.accounts import DEFAULT_ACCOUNT
 from shared.clock import Clock
 from shared.errors import (
     IllegalTransition,
@@ -48,9 +49,10 @@ class OrderDesk:
         notes: Notes,
         in_flight: Callable[[str], AbstractContextManager[None]],
         unknown_resolve_seconds: float,
+        account: str = DEFAULT_ACCOUNT,
     ) -> None:
         self._venue, self._gate, self._book, self._clock = venue, gate, book, clock
-        self._notes, self._in_flight = notes, in_flight
+        self._notes, self._in_flight, self._account = notes, in_flight, account
         self._resolve_within = timedelta(seconds=unknown_resolve_seconds)
         self._never_sent: dict[str, str] = {}
         self._by_venue_id: dict[str, str] = {}
@@ -134,7 +136,7 @@ class OrderDesk:
     def take_update(self, update: OrderUpdate) -> None:
         """A pushed change. Others' orders are left to the reconciliation, which settles ours first."""
         failpoint("push.before")
-        if self._name(update.order) != update.order.venue_order_id:
+        if self._name(update.order) != ids.external_name(self._account, update.order.venue_order_id):
             self.take(update.order, () if update.execution is None else (update.execution,))
         failpoint("push.after")
 
@@ -160,10 +162,11 @@ class OrderDesk:
         return change
 
     def _name(self, told: VenueOrder) -> str:
-        """Our name of an order: a client order id of ours, else what the book calls it, else the venue's id."""
+        """Our name of an order: a client order id of ours, else what the book calls it, else that of a foreign one."""
         if told.client_order_id is not None and ids.is_ours(told.client_order_id):
             return told.client_order_id
-        return self._by_venue_id.get(told.venue_order_id) or told.venue_order_id
+        known = self._by_venue_id.get(told.venue_order_id)
+        return known or ids.external_name(self._account, told.venue_order_id)
 
     def name_of(self, venue_order_id: str) -> str | None:
         """Our id of an order that was heard of under the venue's."""

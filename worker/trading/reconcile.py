@@ -136,7 +136,7 @@ class Reconciler:
         theirs: list[VenueOrder] = []
         for told in working:
             name = told.client_order_id if told.client_order_id in known else self._desk.name_of(told.venue_order_id)
-            listed.add(name or told.venue_order_id)
+            listed.add(name or ids.external_name(self._account, told.venue_order_id))
             if not (ids.is_ours(told.client_order_id) or name in known) or (name in known and known[name].is_external):
                 theirs.append(told)
             elif self._desk.take(told, fills.get(told.venue_order_id, ())) is None:

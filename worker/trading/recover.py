@@ -82,7 +82,7 @@ class Recovery:
         streamed = ours and bot != str(CYCLE_BOT)  # a stream bot has a position for every entry
         created = told.created_at or now
         return Order(
-            client_order_id=name or told.venue_order_id,
+            client_order_id=name or ids.external_name(self._account, told.venue_order_id),
             account=self._account,
             bot_id=bot if ours else EXTERNAL,
             ticker=told.ticker,
@@ -100,7 +100,8 @@ class Recovery:
             epoch=0,
             trading_day=self._calendar.day_of(created).name,
             reserved=0,
-            position_id=(name if streamed and effect is Effect.ENTRY else held or name) or told.venue_order_id,
+            position_id=(name if streamed and effect is Effect.ENTRY else held or name)
+            or ids.external_name(self._account, told.venue_order_id),
             exit_reason="TP_HIT" if streamed and effect is Effect.EXIT and told.type is OrderType.LIMIT else "",
             venue_order_id=told.venue_order_id,
         )

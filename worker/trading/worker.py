@@ -29,6 +29,7 @@ from worker.trading.book import RedisBook
 from worker.trading.bots.fleet import Fleet
 from worker.trading.bots.pipeline import Crossing, Decision
 from worker.trading.cycle import Cycle, CycleReport, day_pnl
+from worker.trading.dead_man import DeadManSwitch
 from worker.trading.desk import OrderDesk
 from worker.trading.fence import Fence
 from worker.trading.gate import RedisGate
@@ -70,6 +71,7 @@ class Parts:
     notes: Notes
     publishes_predictions: bool
     cycle_seconds: float
+    dead_man: DeadManSwitch | None
     logger: structlog.stdlib.BoundLogger
     bots: Fleet | None = None
 
@@ -110,6 +112,8 @@ class Trader:
         stream = self._p.venue.stream_updates(self.update)
         if self._p.bots is not None:
             self._p.bots.start()
+        if self._p.dead_man is not None:
+            self._p.dead_man.start()
         try:
             while not self._signals.stopping.is_set():
                 self._guarded(self._session, stream)
@@ -117,6 +121,8 @@ class Trader:
             stream.close()
             if self._p.bots is not None:
                 self._p.bots.close()
+            if self._p.dead_man is not None:
+                self._p.dead_man.close()
             try:
                 self._p.lease.release()
             except StoreError:
@@ -228,6 +234,8 @@ class Trader:
             self._p.lease.renew()
             self._next_renewal = now + LEASE_RENEW_SECONDS
         self._p.fence.acknowledge()
+        if self._p.dead_man is not None:
+            self._p.dead_man.progress()
 
     def _wait(self, seconds: float) -> None:
         """Until something arrives or the time is over; takes in what arrived."""

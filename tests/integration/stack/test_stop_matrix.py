@@ -334,3 +334,24 @@ def test_latch_when_emergency_is_killed_and_redis_emptied_still_forbids_trading(
     eventually(lambda: stack.status("stop_reason") == "emergency_stop", what="the reason to show again")
     assert not stack.redis.exists("trading_armed")
     assert stack.json("risk_settings")["emergency_stop_active"] is True
+
+
+def test_dead_man_switch_when_everything_of_ours_is_dead_lets_the_venue_cancel_by_itself(
+    stack: Stack, exchange: ExchangeServer
+) -> None:
+    """The one thing that still works when the host is gone; only a venue can do it."""
+    stack.environment["DEAD_MAN_SWITCH_SECONDS"] = "3"
+    working(stack, exchange)
+    eventually(lambda: any(a.path == "/orders/cancel-after" for a in exchange.arrivals), what="the switch is armed")
+    stack.kill("trading")
+    stack.kill("emergency")
+    eventually(lambda: is_empty(exchange), what="the venue cancels")
+
+
+def test_dead_man_switch_when_the_trader_drains_is_taken_back(stack: Stack, exchange: ExchangeServer) -> None:
+    stack.environment["DEAD_MAN_SWITCH_SECONDS"] = "3"
+    turn_on(stack)
+    eventually(lambda: any(a.path == "/orders/cancel-after" for a in exchange.arrivals), what="the switch is armed")
+    stack.signal("trading", signal.SIGTERM)
+    assert stack.processes["trading"].wait(30) == 0
+    assert exchange.exchange._cancel_at is None

@@ -76,9 +76,8 @@ class AlpacaVenue:
     def from_account(cls, account: AccountConfig, clock: Clock) -> AlpacaVenue:
         """Raises ConfigError where a key is missing."""
         if account.api_key is None or account.secret_key is None:
-            missing = [account.variable(n) for n in ("api_key", "secret_key") if getattr(account, n) is None]
-            setting = f"{account.variable('venue')}=alpaca"
-            raise ConfigError(f"{setting} needs {' and '.join(missing)}: create a key at alpaca.markets and set it")
+            missing, setting = " and ".join(account.missing()), f"{account.variable('venue')}=alpaca"
+            raise ConfigError(f"{setting} needs {missing}: create a key at alpaca.markets and set it")
         return cls(
             account.api_key.get_secret_value(),
             account.secret_key.get_secret_value(),

@@ -51,7 +51,8 @@ from worker.venues.stream import ReconnectingStream
 CONNECTIONS = 60
 T = TypeVar("T")
 
-_MALFORMED = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError)
+_MALFORMED = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
+"""RecursionError is a body nested too deep."""
 
 
 class SimulatedVenue:
@@ -91,9 +92,12 @@ class SimulatedVenue:
         if answer.status != 201:
             raise VenueAmbiguous(f"HTTP {answer.status}: {answer.data[:200]!r}")
         try:
-            return load_order(answer.json())
+            told = load_order(answer.json())
         except _MALFORMED as error:
             raise VenueAmbiguous(f"an answer that is no order: {answer.data[:200]!r}") from error
+        if told.client_order_id != request.client_order_id:
+            raise VenueAmbiguous(f"the answer is of another order: {told.client_order_id}")
+        return told
 
     def cancel(self, venue_order_id: str) -> CancelResult:
         try:
@@ -121,7 +125,10 @@ class SimulatedVenue:
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
         row = self._call("GET", f"/orders/by-client-id/{quote(client_order_id, safe='')}")
-        return _read(lambda: load_order(row))
+        told = _read(lambda: load_order(row))
+        if told.client_order_id != client_order_id:
+            raise VenueUnavailable(f"the answer is of another order: {told.client_order_id}")
+        return told
 
     def fills_since(self, since: datetime) -> list[Execution]:
         rows = self._call("GET", f"/fills?{urlencode({'since': time_text(since)})}")
@@ -189,7 +196,7 @@ class SimulatedVenue:
             raise VenueUnavailable(f"HTTP {answer.status}: {answer.data[:200]!r}")
         try:
             return answer.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise VenueUnavailable(f"an answer that is not JSON: {answer.data[:200]!r}") from error
 
 

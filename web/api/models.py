@@ -1,0 +1,95 @@
+"""Models: uploaded, looked at, assigned, removed. Nothing here loads one; a job judges what was uploaded."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from shared.errors import ConfigError, StoreError
+from shared.jobs import enqueue, queue_connection
+from shared.keys import MODEL_TEXT_BYTES
+from shared.models import ModelRegistry
+from web.api.answers import tagged_json
+from web.api.control import actor, body
+from web.auth.guard import requires, takes_at_most
+from web.context import context
+from web.errors import ApiError
+
+models = Blueprint("models", __name__)
+
+VALIDATE = "validate_model"
+FORM_BYTES = 64 * 1024
+"""What a multipart body adds to its file."""
+
+
+def _registry() -> ModelRegistry:
+    return ModelRegistry(context().store, context().clock)
+
+
+@models.get("/models")
+@requires("read")
+def list_models() -> Response:
+    """Every model without its text; with `symbol` those for it and for any."""
+    rows = _registry().listed(request.args.get("symbol"))
+    return tagged_json({"models": rows, "total": len(rows)})
+
+
+@models.post("/models")
+@takes_at_most(MODEL_TEXT_BYTES + FORM_BYTES)
+@requires("control")
+def upload() -> Response:
+    """Upload a LightGBM text file (multipart: `file`, `symbol`, `name`); a job judges it before anything uses it."""
+    sent = request.files.get("file")
+    if sent is None:
+        raise ApiError(400, "invalid_model", "send the model as the multipart field `file`", "file")
+    name = request.form.get("name") or sent.filename or "model"
+    raw = sent.read()
+    sent.close()
+    document = _registry().upload(raw, name, request.form.get("symbol", "*"), actor())
+    response = tagged_json(document | {"job": _validate(document["id"])})
+    response.status_code = 201
+    response.headers["Location"] = f"/api/models/{document['id']}"
+    return response
+
+
+def _validate(model_id: int) -> str | None:
+    """Ask for the judgement; without a queue the model stays `uploaded`, and `sixbot model validate ID` does it."""
+    try:
+        connection = queue_connection(context().config, context().store)
+        try:
+            return enqueue(connection, VALIDATE, model_id=model_id)
+        finally:
+            connection.close()
+    except (ConfigError, StoreError):
+        return None
+
+
+@models.get("/models/<int:model_id>")
+@requires("read")
+def get_model(model_id: int) -> Response:
+    """One model without its text."""
+    return tagged_json(_registry().get(model_id))
+
+
+@models.put("/models/<int:model_id>")
+@requires("control")
+def rename(model_id: int) -> Response:
+    """Rename a model: `name`."""
+    name = body().get("name")
+    if not isinstance(name, str):
+        raise ApiError(400, "invalid_model", f"name: must be text (got {name!r})"[:200], "name")
+    return tagged_json(_registry().rename(model_id, name, actor()))
+
+
+@models.delete("/models/<int:model_id>")
+@requires("control")
+def delete(model_id: int) -> Response:
+    """Remove a model that no bot uses."""
+    _registry().delete(model_id, actor())
+    return tagged_json({"deleted": model_id})
+
+
+@models.put("/models/<int:model_id>/assign/<int:bot_id>")
+@requires("control")
+def assign(model_id: int, bot_id: int) -> Response:
+    """Let a bot use a valid model of its feature version from its next prediction on."""
+    return tagged_json(_registry().assign(model_id, bot_id, actor()))

@@ -1,0 +1,40 @@
+"""Recorded files as the candles that the live bot would have made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from shared.errors import ConfigError
+from worker.core.candles import Candle, CandleBuilder
+from worker.feeds.base import FeedStats
+from worker.feeds.trade_files import read_trades
+
+
+def recorded_candles(
+    paths: Sequence[Path], symbol: str, each: Callable[[int], None] = lambda files: None
+) -> list[list[Candle]]:
+    """One sequence of candles per file, since nobody knows what was between two. ``each`` hears how many are read.
+
+    Files that say what symbols they hold give those of ``symbol`` only. Raises ConfigError where a file cannot be read
+    or holds none of it.
+    """
+    found = []
+    for number, path in enumerate(paths):
+        others: set[str] = set()
+        candles = list(_candles(path, symbol, others))
+        if not candles:
+            held = f", but of {', '.join(sorted(others)[:5])}" if others else ""
+            raise ConfigError(f"{path}: holds no two trades of {symbol} a second apart{held}")
+        found.append(candles)
+        each(number + 1)
+    return found
+
+
+def _candles(path: Path, symbol: str, others: set[str]) -> Iterator[Candle]:
+    builder = CandleBuilder(symbol)
+    for trade in read_trades(path, symbol, FeedStats()):
+        if trade.symbol == symbol:
+            yield from builder.on_trade(trade)
+        else:
+            others.add(trade.symbol)
