@@ -164,22 +164,27 @@ class BotReplay:
         manager = self._bot.manager
         manager.on_switch(on=True)
         manager.on_feed(self._clock.monotonic(), live=True)
-        done = 0
+        done, told = 0, every
         try:
+            tick_at, low, high = self._tick_at, self._low, self._high
             for trade in self._trades:
-                if trade.received_at >= self._tick_at:
+                if trade.received_at >= tick_at:
                     self._pass_time(trade.received_at)
                     if pace is not None:
                         pace(trade.received_at)
+                    tick_at, low, high = self._tick_at, self._low, self._high
+                    if done >= told:
+                        told = done + every
+                        progress(done)
                 price = trade.price
-                if price <= self._low or price >= self._high:
+                if price <= low or price >= high:
                     self._match(trade)
+                    low, high = self._low, self._high
                 take(trade)
                 if posted:
                     self._handle(trade.received_at)
+                    low, high = self._low, self._high
                 done += 1
-                if not done % every:
-                    progress(done)
             result.complete = True
         finally:
             result.trades = done
@@ -203,10 +208,10 @@ class BotReplay:
 
     def _mark(self) -> None:
         """The venue and the bot know the last trade."""
-        if self._line.trades:
-            self.result.venue.engine.mark(self._symbol, self._line.price)
-            last = LastPrice(exact(self._line.price), moment_of(self._line.received_at))
-            self._bot.on_price(self._symbol, last)
+        last = self._line.last
+        if last is not None:
+            self.result.venue.engine.mark(self._symbol, last.price)
+            self._bot.on_price(self._symbol, LastPrice(exact(last.price), moment_of(last.received_at)))
         venue = self.result.venue
         self._sender.snapshot = Snapshot(self._clock.now(), tuple(venue.positions()), venue.account(), ())
 
@@ -276,7 +281,8 @@ class BotReplay:
         book = self.result.venue.engine.book
         holding = book.holdings.get(self._symbol)
         held = holding.qty if holding is not None else Decimal(0)
-        value = held * exact(self._line.price) if held else Decimal(0)
+        last = self._line.last
+        value = held * exact(last.price) if held and last is not None else Decimal(0)
         if held:
             self.result.exposed_minutes += 1
         self.result.equity.append((self._clock.now(), book.cash, value))

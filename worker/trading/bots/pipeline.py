@@ -112,59 +112,40 @@ class Lane:
 
 
 class SymbolLine:
-    """One symbol: its candles, its features, the bots that trade it, and the stop-loss that its price may meet."""
+    """One symbol: its candles, its features, the bots that trade it, and the stop-loss that its price may meet.
 
-    __slots__ = (
-        "_at_bid",
-        "_at_bid_at",
-        "builder",
-        "done",
-        "lanes",
-        "price",
-        "received_at",
-        "stop",
-        "symbol",
-        "window",
-    )
+    ``last`` is its last trade, ``sold`` the last in which a taker sold to a resting buyer.
+    """
+
+    __slots__ = ("builder", "done", "lanes", "last", "sold", "stop", "symbol", "take", "window")
 
     def __init__(self, symbol: str, clock: VenueClock) -> None:
         self.symbol, self.builder, self.window = symbol, CandleBuilder(symbol, clock), FeatureWindow()
+        self.take = self.builder.on_trade
         self.lanes: tuple[Lane, ...] = ()
-        self.price = self._at_bid = 0.0
-        self.received_at = self._at_bid_at = 0
+        self.last: Trade | None = None
+        self.sold: Trade | None = None
         self.stop = NEVER
         self.done = -1
 
-    @property
-    def trades(self) -> bool:
-        """Whether any trade was seen."""
-        return self.received_at > 0
-
-    def take(self, trade: Trade) -> Sequence[Candle]:
-        done = self.builder.on_trade(trade)
-        if not self.received_at:
-            self.done = trade.venue_time - trade.venue_time % SECOND  # no round before its first trade waits for it
-        self.price, self.received_at = trade.price, trade.received_at
-        if trade.is_buyer_maker:
-            self._at_bid, self._at_bid_at = trade.price, trade.received_at
-        return done
-
-    def bid(self, at: int) -> float:
+    def bid(self, last: Trade, at: int) -> float:
         """The best bid as trades tell it: where a taker sold in the last two seconds, else the last trade."""
-        known = at - self._at_bid_at <= BID_MICROSECONDS
-        return min(self._at_bid, self.price) if known else self.price
+        sold = self.sold
+        known = sold is not None and at - sold.received_at <= BID_MICROSECONDS
+        return min(sold.price, last.price) if known and sold is not None else last.price
 
     def decide(self, candle: Candle, at: int) -> list[Decision]:
         """Ask every lane about the newest candle."""
-        row = self.window.values()
-        found = []
+        row, last = self.window.values(), self.last
+        found: list[Decision] = []
+        if last is None:
+            return found
         for lane in self.lanes:
             confidence = lane.ask(row, candle.end)
             if confidence is not None:
-                bot, price = lane.settings.bot_id, self.price
-                found.append(
-                    Decision(bot, self.symbol, candle.end, confidence, price, self.bid(at), self.received_at, at)
-                )
+                bid = self.bid(last, at)
+                bot = lane.settings.bot_id
+                found.append(Decision(bot, self.symbol, candle.end, confidence, last.price, bid, last.received_at, at))
         return found
 
 
@@ -187,6 +168,9 @@ class Pipeline:
             return
         with self._lock:
             done = line.take(trade)
+            line.last = trade
+            if trade.is_buyer_maker:
+                line.sold = trade
             if trade.price <= line.stop:
                 line.stop = NEVER  # told once; the trader sets it again
                 self._post(Crossing(trade.symbol, trade.price, trade.received_at))
@@ -230,8 +214,8 @@ class Pipeline:
             self._hand_on()
 
     def _hand_on(self) -> None:
-        """Post the rounds that every trading symbol has completed."""
-        slowest = min((x.done for x in self.lines.values() if x.trades), default=-1)
+        """Post the rounds that every symbol has completed, of those that have completed any."""
+        slowest = min((x.done for x in self.lines.values() if x.done >= 0), default=-1)
         for end in sorted(e for e in self._rounds if e <= slowest):
             for decision in sorted(self._rounds.pop(end), key=lambda d: (d.symbol, d.bot_id)):
                 self._post(decision)
@@ -243,6 +227,7 @@ class Pipeline:
             return
         with self._lock:
             line.stop = stop
-            if line.trades and line.price <= stop:
+            last = line.last
+            if last is not None and last.price <= stop:
                 line.stop = NEVER
-                self._post(Crossing(symbol, line.price, line.received_at))
+                self._post(Crossing(symbol, last.price, last.received_at))

@@ -136,9 +136,8 @@ class Sources:
     def last(self, symbol: str) -> LastPrice | None:
         """The last trade of a symbol."""
         line = self._line(symbol)
-        if line is None or not line.trades:
-            return None
-        return LastPrice(Decimal(repr(line.price)), moment_of(line.received_at))
+        last = None if line is None else line.last
+        return None if last is None else LastPrice(Decimal(repr(last.price)), moment_of(last.received_at))
 
     def live(self, symbol: str) -> bool:
         """Whether a symbol's trades arrive."""
@@ -151,14 +150,14 @@ class Sources:
         if source is None:
             return {"state": "none", "problem": self._problems.get(symbol, ("", 0.0))[0] or None}
         line, stats = source.pipeline.lines[symbol], source.feed.stats
-        counts = line.builder.counts
+        counts, last = line.builder.counts, line.last
         return {
             "state": source.feed.state.value,
             "problem": stats.last_error if source.feed.state is not FeedState.LIVE else None,
             "ready": line.window.ready,
             "candles_wanted": WINDOW,
-            "last_price": line.price if line.trades else None,
-            "last_trade_at": rfc3339(moment_of(line.received_at)) if line.trades else None,
+            "last_price": None if last is None else last.price,
+            "last_trade_at": None if last is None else rfc3339(moment_of(last.received_at)),
             "trades": stats.trades,
             "reconnects": stats.reconnects,
             "gaps": counts.gaps,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from shared.bots import CYCLE_BOT
@@ -39,7 +40,7 @@ class BotStatus:
     def __init__(self, store: Store, account: str, clock: Clock, notes: Notes) -> None:
         self._store, self._account, self._clock, self._notes = store, account, clock, notes
         self._states: dict[int, tuple[object, object]] = {}
-        self._written: dict[int, tuple[object, object, float]] = {}
+        self._written: dict[int, tuple[object, object, float, float]] = {}
         self._before: dict[int, float] = {}
 
     def resume(self, bot_id: int) -> None:
@@ -51,18 +52,20 @@ class BotStatus:
     def publish(self, rows: Mapping[int, Shown]) -> None:
         """Raises StoreError."""
         for bot_id, shown in rows.items():
-            self._write(bot_id, self._document(bot_id, shown), (shown.document.version, shown.document.error))
+            urgent = (shown.document.version, shown.document.error)
+            self._write(bot_id, partial(self._document, bot_id, shown), urgent)
 
     def publish_cycle(self, document: BotDocument) -> None:
         """Bot 1: what it does stands in ``trading_status``."""
         state = "paused" if not document.value.enabled else "see trading_status"
-        self._write(CYCLE_BOT, {"bot_id": CYCLE_BOT, "kind": "cycle", "state": state, **_in_force(document)}, document)
+        told = {"bot_id": CYCLE_BOT, "kind": "cycle", "state": state, **_in_force(document)}
+        self._write(CYCLE_BOT, lambda: told, document)
 
     def publish_lost(self, bot_id: int, document: BotDocument, accounts: tuple[str, ...]) -> None:
         """A bot whose account does not exist."""
         fault = f"account: no account is called {document.value.account!r}: choose from {', '.join(accounts)}"
-        told = {**_in_force(document), "config_error": document.error or fault}
-        self._write(bot_id, {"bot_id": bot_id, "kind": "stream", "state": "no_account", **told}, document)
+        told = {"bot_id": bot_id, "kind": "stream", "state": "no_account", **_in_force(document)}
+        self._write(bot_id, lambda: {**told, "config_error": document.error or fault}, document)
 
     def forget(self, bot_id: int) -> None:
         """The bot is gone, and nothing of it is open. Raises StoreError."""
@@ -70,11 +73,14 @@ class BotStatus:
         with translated_errors():
             self._store.client.delete(self._store.keys.bot_status(bot_id))
 
-    def _write(self, bot_id: int, document: dict[str, Any], urgent: object) -> None:
+    def _write(self, bot_id: int, build: Callable[[], dict[str, Any]], urgent: object) -> None:
         now = self._clock.monotonic()
-        before, stamp, at = self._written.get(bot_id, (None, None, float("-inf")))
-        due = now - at >= (EVERY_SECONDS if before != document else AGAIN_SECONDS)
-        if not due and stamp == urgent:
+        before, stamp, looked, written = self._written.get(bot_id, (None, None, float("-inf"), float("-inf")))
+        if stamp == urgent and now - looked < EVERY_SECONDS:
+            return
+        document = build()
+        if stamp == urgent and before == document and now - written < AGAIN_SECONDS:
+            self._written[bot_id] = (before, stamp, now, written)
             return
         told = {**document, "account": self._account, "updated_at": rfc3339(self._clock.now())}
         self._store.put_json(self._store.keys.bot_status(bot_id), told)
@@ -82,7 +88,7 @@ class BotStatus:
         if self._states.get(bot_id) != state:
             self._states[bot_id] = state
             self._notes("bot_state", bot_id=bot_id, state=state[0], config_error=state[1])
-        self._written[bot_id] = (document, urgent, now)
+        self._written[bot_id] = (document, urgent, now, now)
 
     def _document(self, bot_id: int, shown: Shown) -> dict[str, Any]:
         manager, lane = shown.runner.manager, shown.lane
