@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from shared.accounts import DEFAULT_ACCOUNT, AccountConfig, Mode
+from shared.bots import BotControl
 from shared.clock import Clock, SystemClock, TradingCalendar
 from shared.config import DEFAULT_TICKERS, Config
 from shared.errors import ConfigError, StoreError
@@ -23,10 +24,11 @@ from shared.keys import Keys
 from shared.logs import configure_logging, event_fields
 from shared.store import Store, connect
 from worker import failpoints
+from worker.compose_bots import build_fleet
 from worker.core.types import OrderType
 from worker.market.base import MarketData
 from worker.predictors.base import Predictor
-from worker.runtime import AccountLock, ExitCode, Heartbeat, StopSignals
+from worker.runtime import AccountLock, AccountLocked, ExitCode, Heartbeat, StopSignals
 from worker.trading.book import RedisBook
 from worker.trading.cycle import Cycle, CycleOptions
 from worker.trading.dead_man import DeadManSwitch
@@ -135,15 +137,20 @@ def build_trader(
     lock: AccountLock,
     pulse: AccountPulse,
     logger: structlog.stdlib.BoundLogger,
+    only: int | None = None,
+    tell: Notes | None = None,
 ) -> tuple[Trader, KeyWatcher]:
-    """One account's trader, with a connection of its own, and the watcher that wakes it."""
+    """One account's trader, with a connection of its own, and the watcher that wakes it.
+
+    With ``only``, of all bots that one; ``tell`` is told whatever happens as well.
+    """
     clock, url = SystemClock(), config.redis_address()
     keys = Keys(config.sixbot_key_prefix)
     store = Store(connect(url), keys)
     calendar = TradingCalendar(ZoneInfo(config.trading_day_tz))
     book, gate = RedisBook(store, account.name, calendar), RedisGate(url, keys, account.name)
     fence = Fence(store, account.name, clock)
-    notes = _notes(store, account.name, clock, logger)
+    notes = _notes(store, account.name, clock, logger, tell)
     holder: list[Trader] = []
 
     def progress() -> None:
@@ -153,7 +160,7 @@ def build_trader(
     switches = SwitchReader(store, clock)
     desk = OrderDesk(venue, gate, book, clock, notes, fence.in_flight, config.unknown_resolve_seconds, account.name)
     cycle = None
-    if account.is_default:
+    if account.is_default and only is None:
         options = CycleOptions(config.active_tickers, OrderType(config.order_type), config.limit_offset_pct)
         predictor = open_predictor(config, store)
         cycle = Cycle(
@@ -172,6 +179,22 @@ def build_trader(
         )
     names = [known.name for known in config.accounts]
     status = TraderStatus(store, account.name, names, mode_of(config, account), book, clock, calendar)
+    fleet = build_fleet(
+        config,
+        account,
+        store,
+        venue,
+        desk,
+        book,
+        clock,
+        calendar,
+        notes,
+        switches.read,
+        entropy,
+        lambda item: holder[0].post(item),
+        logger,
+        only,
+    )
     parts = Parts(
         account=account.name,
         store=store,
@@ -194,6 +217,7 @@ def build_trader(
         cycle_seconds=config.cycle_seconds,
         dead_man=_dead_man(config, venue, status, clock, logger),
         logger=logger,
+        bots=fleet,
     )
     trader = Trader(parts, signals, prepare=_preparation(config, account, store, venue, pulse, clock))
     holder.append(trader)
@@ -219,11 +243,15 @@ def _dead_man(
     return DeadManSwitch(venue, seconds, clock, lambda why: status.fault("dead_man", why))
 
 
-def _notes(store: Store, account: str, clock: Clock, logger: structlog.stdlib.BoundLogger) -> Notes:
+def _notes(
+    store: Store, account: str, clock: Clock, logger: structlog.stdlib.BoundLogger, tell: Notes | None = None
+) -> Notes:
     """What happened, into the log and the ``events`` stream; the book writes orders itself, with their change."""
 
     def notes(kind: str, /, **fields: object) -> None:
         logger.info(kind, **fields)
+        if tell is not None:
+            tell(kind, **fields)
         if kind == "order":
             return
         told = {"time": clock.now().isoformat(), "account": account, **fields}
@@ -303,6 +331,35 @@ def run_trading(config: Config, account: str | None) -> ExitCode:
     finally:
         for venue in venues.values():
             venue.close()
+    return ExitCode.OK
+
+
+def run_bot(config: Config, bot_id: int, tell: Notes) -> ExitCode:
+    """One bot in the foreground, as the trader of its account. Raises AccountLocked naming who trades it already."""
+    clock, signals = SystemClock(), StopSignals()
+    signals.install()
+    store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
+    account = config.account(BotControl(store, clock).read(bot_id).value.account)
+    name = process_name("trading", account.name)
+    lock = AccountLock(config.run_dir, account.name)
+    lock.acquire()
+    holder = store.read_raw(store.keys.lease(account.name))
+    if holder is not None and not holder.decode(errors="replace").startswith(f"{lock.identity}#"):
+        lock.release()
+        raise AccountLocked(f"{store.keys.lease(account.name)} is held by {holder.decode(errors='replace')}")
+    logger = configure_logging(name, config.log_level, config.log_format, config.log_dir)
+    pulse = ProcessPulse(Heartbeat(name, store, clock), [account.name], clock)
+    own, venue = pulse.accounts[account.name], open_venue(account, clock)
+
+    def build() -> _Running:
+        return _Running(*build_trader(config, account, signals, venue, lock, own, logger, bot_id, tell))
+
+    tell("started", bot_id=bot_id, account=account.name, venue=venue.name, mode=venue.mode)
+    try:
+        TradingProcess([Unit(lock, build, own, logger)], pulse, signals).run()
+    finally:
+        venue.close()
+        tell("stopped", bot_id=bot_id)
     return ExitCode.OK
 
 

@@ -48,6 +48,9 @@ def order_fields(order: Order) -> dict[str, str]:
         "fees": str(order.fees),
         "claims": json.dumps([[c.position_id, str(c.qty), str(c.notional), str(c.fees)] for c in order.claims]),
         "version": str(order.version),
+        "exit_reason": order.exit_reason,
+        "confidence": order.confidence,
+        "post_only": "1" if order.post_only else "",
     }
 
 
@@ -85,6 +88,9 @@ def read_order(found: Hash) -> Order:
             for name, qty, notional, fees in json.loads(text.get("claims", "[]"))
         ),
         version=int(text["version"]),
+        exit_reason=text.get("exit_reason", ""),
+        confidence=text.get("confidence", ""),
+        post_only=bool(text.get("post_only")),
     )
 
 

@@ -47,6 +47,7 @@ def dump_request(request: OrderRequest) -> dict[str, Any]:
         "time_in_force": request.time_in_force.value,
         "limit_price": None if request.limit_price is None else str(request.limit_price),
         "reduce_only": request.reduce_only,
+        "post_only": request.post_only,
     }
 
 
@@ -60,6 +61,7 @@ def load_request(found: Json) -> OrderRequest:
         time_in_force=TimeInForce(found["time_in_force"]),
         limit_price=_optional(found.get("limit_price")),
         reduce_only=found.get("reduce_only") is True,
+        post_only=found.get("post_only") is True,
     )
 
 
