@@ -36,6 +36,7 @@ from worker.trading.desk import OrderDesk
 from worker.trading.fence import Fence
 from worker.trading.gate import RedisGate
 from worker.trading.lease import Lease
+from worker.trading.mend import Mender
 from worker.trading.ports import Notes
 from worker.trading.process import TradingProcess, Unit
 from worker.trading.pulse import AccountPulse, ProcessPulse
@@ -53,6 +54,7 @@ ENTROPY_LENGTH = 14
 EMERGENCY_REDIS_SECONDS = 0.5
 SWITCH_SECONDS = 0.0005
 """The longest that a thread that sends or cancels waits for one that computes; Python's own default is 5 ms."""
+JOB_PATIENCE_SECONDS = 30.0
 STARTING_CASH = Decimal(100_000)
 EXCHANGE_LATENCY = timedelta(milliseconds=20)
 _LETTERS = string.ascii_lowercase + string.digits
@@ -95,19 +97,19 @@ def open_predictor(config: Config, store: Store) -> Predictor:
     return SourcedPredictor(predictor, source)
 
 
-def open_market_data(config: Config) -> MarketData | None:
+def open_market_data(config: Config, wait_seconds: float = 3.0) -> MarketData | None:
     """What ``MARKET_DATA`` names, or None for the venue's own bars. Raises ConfigError where its package is absent."""
     if config.market_data == "finnhub" and config.finnhub_api_key is not None:
         from worker.market.bounded import BoundedData
         from worker.market.finnhub import FinnhubData
 
         key = config.finnhub_api_key.get_secret_value()
-        return BoundedData(FinnhubData(key, config.finnhub_url, SystemClock()))
+        return BoundedData(FinnhubData(key, config.finnhub_url, SystemClock()), wait_seconds)
     if config.market_data == "yfinance":
         from worker.market.bounded import BoundedData
         from worker.market.yahoo import YahooData
 
-        return BoundedData(YahooData(config.yfinance_url, config.run_dir / "yfinance"))
+        return BoundedData(YahooData(config.yfinance_url, config.run_dir / "yfinance"), wait_seconds)
     return None
 
 
@@ -119,7 +121,8 @@ def open_grok(config: Config) -> GrokPredictor:
     if config.grok_api_key is None:
         raise ConfigError("GROK_API_KEY is not set")
     clock = SystemClock()
-    venue, source = open_venue(config.account(DEFAULT_ACCOUNT), clock), open_market_data(config)
+    venue = open_venue(config.account(DEFAULT_ACCOUNT), clock)
+    source = open_market_data(config, JOB_PATIENCE_SECONDS)
     client = GrokClient(config.grok_api_key.get_secret_value(), config.grok_url, config.grok_model)
     store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
     market = venue if source is None else SourcedMarket(venue, source)
@@ -200,6 +203,7 @@ def build_trader(
         book=book,
         desk=desk,
         reconciler=Reconciler(account.name, venue, desk, book, clock, calendar, notes, progress),
+        mender=Mender(store, clock, calendar),
         cycle=cycle,
         fence=fence,
         lease=Lease(store, account.name, lock.identity, entropy()),

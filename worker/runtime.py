@@ -6,11 +6,13 @@ loop: a loop that hangs stops both.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +29,9 @@ from shared.store import Store
 
 HEARTBEAT_SECONDS = {"trading": 2, "emergency": 1, "heartbeat": 5, "exchange": 5, "jobs": 5}
 """A worker's heartbeat interval; its key lives three times as long."""
+
+
+_PR_SET_PDEATHSIG = 1
 
 
 class ExitCode(IntEnum):
@@ -70,6 +75,12 @@ def notify_service_manager(message: str) -> None:
             channel.sendto(message.encode(), address)
         except OSError:
             return
+
+
+def end_with_parent() -> None:
+    """In a forked child: SIGTERM when the parent ends, however it ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Heartbeat:

@@ -36,8 +36,7 @@ RISK = (
     '"emergency_stop_active": false}'
 )
 RULES = Rules(most_held=Decimal(6), orders_per_ticker=1000)
-QUIET_SECONDS = 40.0
-IN_FLIGHT_SECONDS = 0.35
+QUIET_SECONDS = 75.0
 SPEED = {"CYCLE_SECONDS": "0.2", "UNKNOWN_RESOLVE_SECONDS": "2"}
 Hand = Callable[[], None]
 
@@ -126,7 +125,7 @@ class Bench:
             self.revive()
             return (self.stack.status("last_run") or "") > now
 
-        eventually(ran, what=f"a cycle: {self.stack.json('trading_status')} {self.stack.output('trading')[-1500:]}")
+        eventually(ran, 90, f"a cycle: {self.stack.json('trading_status')} {self.stack.output('trading')[-1500:]}")
 
     def stop(self) -> datetime:
         """Switch off; returns when that was acknowledged."""
@@ -157,9 +156,12 @@ class Bench:
         if self.stack.status("active") is not False:
             findings.unintended_on.append(f"trading_status: {self.stack.json('trading_status')}")
         findings.stuck += findings.pending
-        fresh = Truth(self.truth().orders[before:], {}, {})
-        findings.unintended_on += late_orders(fresh, off_at, IN_FLIGHT_SECONDS)
+        findings.unintended_on += self.late(off_at, before)
         return findings
+
+    def late(self, off_at: datetime, before: int = 0) -> list[str]:
+        """Orders that were let through although trading was off from then on."""
+        return late_orders(self.stack.redis, self.truth().orders[before:], off_at)
 
     def revive(self, *names: str) -> None:
         """What a supervisor does: start what is dead. A starting trader may be killed by a stop that it is too slow to
@@ -208,7 +210,7 @@ def bench(venue: str, seed: int, proxied: str = "", program: tuple[str, ...] = (
         made = Bench(stack, truth, broker, proxy)
         held.callback(made.close)
         made.start()
-        eventually(lambda: stack.json("trading_status"), what="the first status")
+        eventually(lambda: stack.json("trading_status"), 90, "the first status")
         yield made
 
 

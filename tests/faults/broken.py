@@ -72,7 +72,7 @@ def demonstrate(kind: str) -> Findings:
     from tests.faults.kills import POST
 
     with bench("alpaca", 1, program=program(kind)) as made:
-        made.quiet_seconds = 3.0
+        made.quiet_seconds = 2.0
         assert made.broker is not None
         before = 0
         if kind == "sent_again":

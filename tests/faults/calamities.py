@@ -62,7 +62,8 @@ def _stays_off(made: Bench, reason: str) -> list[str]:
     """What resumed by itself although the stop had to latch."""
     eventually(
         lambda: (made.stack.json("stop_latch") or {}).get("reason") == reason,
-        what=f"a latch for {reason}: {made.stack.json('stop_latch')} {made.stack.json('trading_status')}",
+        60,
+        f"a latch for {reason}: {made.stack.json('stop_latch')} {made.stack.json('trading_status')}",
     )
     since, end = datetime.now(UTC), time.monotonic() + WATCH_SECONDS
     found = []
@@ -70,8 +71,7 @@ def _stays_off(made: Bench, reason: str) -> list[str]:
         if made.stack.redis.get("trading_armed") is not None:
             found.append(f"armed although {reason} is latched")
         time.sleep(0.05)
-    late = [o for o in made.truth().orders if (o.created_at - since).total_seconds() > 0]
-    return found + [f"{o.client_order_id} was sent although {reason} is latched" for o in late]
+    return found + [f"{reason} is latched, and {fact}" for fact in made.late(since)]
 
 
 # -- frozen processes -------------------------------------------------------------------------------------------------
@@ -113,11 +113,7 @@ def frozen_at_stop(made: Bench, rng: random.Random) -> Course:
     time.sleep(seconds)
     made.stack.signal("trading", signal.SIGCONT)
     made.stack.await_stopped()
-    late = [o for o in made.truth().orders if (o.created_at - off_at).total_seconds() > 0.35]
-    return Course(
-        [f"trader stopped, off, woken after {seconds:.2f} s"],
-        found=[f"{o.client_order_id} arrived after OFF" for o in late],
-    )
+    return Course([f"trader stopped, off, woken after {seconds:.2f} s"], found=made.late(off_at))
 
 
 def frozen_emergency(made: Bench, rng: random.Random) -> Course:
@@ -127,12 +123,9 @@ def frozen_emergency(made: Bench, rng: random.Random) -> Course:
     time.sleep(3.3)
     unarmed = datetime.now(UTC)
     time.sleep(seconds - 3.3)
-    late = [o for o in made.truth().orders if (o.created_at - unarmed).total_seconds() > 0.35]
+    late = made.late(unarmed)
     made.stack.signal("emergency", signal.SIGCONT)
-    return Course(
-        [f"emergency stopped for {seconds:.2f} s"],
-        found=[f"{o.client_order_id} was sent while nobody armed" for o in late],
-    )
+    return Course([f"emergency stopped for {seconds:.2f} s"], found=[f"nobody armed, and {fact}" for fact in late])
 
 
 # -- a second trader --------------------------------------------------------------------------------------------------
@@ -154,7 +147,8 @@ def _second_home(made: Bench) -> None:
     made.stack.launch("trading", role="second", SIXBOT_HOME=str(home))
     eventually(
         lambda: "waiting_for_lease" in made.stack.output("second"),
-        what=f"the second trader waits: {made.stack.output('second')[-1500:]}",
+        60,
+        f"the second trader waits: {made.stack.output('second')[-1500:]}",
     )
 
 
@@ -165,9 +159,10 @@ def _owner(made: Bench) -> bytes | None:
 def _second_takes_over(made: Bench, first: bytes | None) -> None:
     eventually(
         lambda: _owner(made) not in (None, first),
-        what=f"the second trader has the lease: {made.stack.output('second')[-1500:]}",
+        60,
+        f"the second trader has the lease: {made.stack.output('second')[-1500:]}",
     )
-    eventually(lambda: made.stack.output("second").count('"event": "recovered"'), what="the second trader recovered")
+    eventually(lambda: made.stack.output("second").count('"event": "recovered"'), 60, "the second trader recovered")
 
 
 def second_when_first_dies(made: Bench, rng: random.Random) -> Course:
@@ -191,7 +186,7 @@ def second_when_first_sleeps(made: Bench, rng: random.Random) -> Course:
     _second_takes_over(made, first)
     now = rfc3339(datetime.now(UTC))
     made.stack.signal("trading", signal.SIGCONT)
-    eventually(lambda: (made.stack.status("last_run") or "") > now, what="a cycle of the second trader")
+    eventually(lambda: (made.stack.status("last_run") or "") > now, 60, "a cycle of the second trader")
     time.sleep(rng.uniform(0.0, 2.0))
     return Course(["first slept, second took over, first woke, second killed"], cure=lambda: made.stack.kill("second"))
 
@@ -332,16 +327,15 @@ def _filled(made: Bench) -> str:
         names = [o.client_order_id for o in reversed(made.truth().orders) if o.filled.qty]
         return next((n for n in names if made.stack.redis.type(f"fills:{n}") == b"hash"), None)
 
-    return str(eventually(find, what="a filled order"))
+    return str(eventually(find, 60, "a filled order"))
 
 
 def _mangled(key: Callable[[Bench], str], kind: str) -> Calamity:
-    """Put a value of another type into a key while trading; the operator deletes it. What a log has lost, it has."""
+    """Put a value of another type into a key while trading; the operator deletes it and restarts the trader. What a log
+    has lost, it has."""
 
     def happen(made: Bench, rng: random.Random) -> Course:
         name = key(made)
-        if name == "trades_log":
-            made.rules = replace(made.rules, log_since=datetime.now(UTC))
         with made.stack.redis.pipeline(transaction=True) as pipe:
             pipe.delete(name)
             pipe.set(name, "garbage") if kind == "string" else pipe.rpush(name, "garbage")
@@ -353,10 +347,25 @@ def _mangled(key: Callable[[Bench], str], kind: str) -> Calamity:
                 made.stack.redis.delete(name)
             if name == "trades_log":
                 made.rules = replace(made.rules, log_since=datetime.now(UTC))
+            if name.startswith("order:"):
+                made.rules = replace(made.rules, counted_at_least=True)
+            made.stack.kill("trading")
+            made.revive("trading")
 
         return Course([f"{name} became a {kind}"], cure=cure)
 
     return happen
+
+
+def order_of_another_type(made: Bench, rng: random.Random) -> Course:
+    """An order is overwritten while trading; the operator puts it back from a copy."""
+    name = f"order:{_filled(made)}"
+    with made.stack.redis.pipeline(transaction=True) as pipe:
+        pipe.rename(name, f"copy:{name}")
+        pipe.set(name, "garbage")
+        pipe.execute()
+    time.sleep(rng.uniform(0.5, 2.0))
+    return Course([f"{name} became a string"], cure=lambda: made.stack.redis.rename(f"copy:{name}", name))
 
 
 def _day(_made: Bench) -> str:
@@ -381,7 +390,8 @@ CALAMITIES: dict[str, Calamity] = {
     "redis_replica": redis_replica,
     "redis_without_replicas": redis_without_replicas,
     "redis_full": redis_full,
-    "type_of_order": _mangled(lambda made: f"order:{_filled(made)}", "string"),
+    "order_of_another_type": order_of_another_type,
+    "order_lost": _mangled(lambda made: f"order:{_filled(made)}", "string"),
     "type_of_fills": _mangled(lambda made: f"fills:{_filled(made)}", "string"),
     "type_of_orders_open": _mangled(lambda _: "orders:open", "string"),
     "type_of_orders_history": _mangled(lambda _: "orders:history", "string"),

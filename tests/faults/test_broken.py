@@ -6,6 +6,8 @@ import pytest
 
 from tests.faults.broken import demonstrate
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.mark.parametrize(
     ("kind", "column", "fact"),

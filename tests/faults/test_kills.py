@@ -11,12 +11,14 @@ from tests.faults.kills import random_kill
 from tests.faults.points import SCENARIOS, run_failpoint
 from worker.failpoints import FAILPOINTS
 
+pytestmark = pytest.mark.timeout(300)
+
 
 def test_every_failpoint_when_listed_has_a_scenario() -> None:
     assert SCENARIOS.keys() == FAILPOINTS.keys()
 
 
-@pytest.mark.parametrize(("venue", "seed", "kills"), [("alpaca", 2, 2), ("simulated", 3, 1)])
+@pytest.mark.parametrize(("venue", "seed", "kills"), [("alpaca", 2, 1), ("simulated", 3, 1)])
 def test_random_kills_when_the_venue_lies_leave_nothing_doubled_lost_or_on(venue: str, seed: int, kills: int) -> None:
     rng = random.Random(seed)
     with bench(venue, seed) as made:

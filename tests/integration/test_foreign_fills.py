@@ -19,7 +19,7 @@ from tests.builders import NOW, order
 from tests.integration.test_recovery import Broker, NoGate
 from worker.core.ledger import take_act
 from worker.core.matching import EngineOptions
-from worker.core.orders import Order
+from worker.core.orders import GIVEN_UP, Order
 from worker.core.types import Bar, Effect, Execution, Instrument, OrderRequest, OrderState, Side, VenueOrder
 from worker.trading.book import RedisBook
 from worker.trading.desk import OrderDesk
@@ -298,7 +298,9 @@ def test_order_when_given_up_and_visible_later_is_taken_up_with_its_fills(world:
     assert world.book.order(ENTRY).state is S.ABSENT  # type: ignore[union-attr]
     assert world.external() == []  # a fill that may be ours is nobody else's
     if by_hand:
-        world.book.change(ENTRY, lambda b: take_act(b, S.NOT_SENT, world.clock.now(), "resolved by hand"))
+        world.book.change(ENTRY, lambda b: take_act(b, S.NOT_SENT, world.clock.now(), GIVEN_UP))
+        world.look(2)
+        assert world.external() == []
     world.venue.hidden = frozenset()
     world.look(2)
     found = world.book.order(ENTRY)

@@ -27,6 +27,7 @@ from tests.support import free_port
 
 KEY, SECRET = "test-key", "test-secret"
 OPEN = {"new", "accepted", "partially_filled", "pending_new", "held", "pending_cancel"}
+OPEN |= {"stopped", "suspended", "calculated", "done_for_day", "accepted_for_bidding", "pending_replace"}
 
 
 def iso(moment: datetime) -> str:
@@ -57,6 +58,7 @@ class AlpacaServer:
         self.hidden: set[str] = set()
         self.mute_streams = 0
         self.lies = Lies()
+        self.legs: dict[str, list[str]] = {}
         self._sockets: set[web.WebSocketResponse] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
@@ -112,6 +114,25 @@ class AlpacaServer:
             await self._fill(order, Decimal(qty), Decimal(price))
 
         self._do(trade())
+        return order
+
+    def bracket(self, ticker: str, qty: str, entry: str, profit: str, stop: str) -> list[dict[str, Any]]:
+        """The owner's bracket: parent, take-profit leg, stop leg; the legs are held until ``fill`` fills the parent."""
+        sides = [("buy", "limit", entry, None), ("sell", "limit", profit, None), ("sell", "stop", None, stop)]
+        made = []
+        for side, kind, limit, trigger in sides:
+            body = {"symbol": ticker, "qty": qty, "side": side, "type": kind, "time_in_force": "gtc"}
+            order = self._new({**body, "limit_price": limit})
+            made.append(order | {"order_class": "bracket", "stop_price": trigger, "status": "held" if made else "new"})
+        self.legs[made[0]["id"]] = [leg["id"] for leg in made[1:]]
+        self.orders |= {o["id"]: o for o in made}
+        return made
+
+    def add(self, **fields: Any) -> dict[str, Any]:
+        """Any order of the owner's as it stands in the account, told by no stream."""
+        body = {"symbol": "AAPL", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day"}
+        order = self._new(body) | fields
+        self.orders[order["id"]] = order
         return order
 
     def drop_streams(self) -> None:
@@ -247,6 +268,8 @@ class AlpacaServer:
     async def _match(self, order: dict[str, Any]) -> None:
         if order["status"] not in OPEN or order["symbol"] not in self.prices:
             return
+        if order["status"] == "held" or order["qty"] is None or order["type"] not in {"market", "limit"}:
+            return
         price = self._price(order["symbol"])
         if order["type"] == "market":
             if self.fill_market_orders and self.is_open:
@@ -268,7 +291,9 @@ class AlpacaServer:
         order["filled_avg_price"] = str((before * paid + qty * price) / filled)
         order["filled_qty"] = str(filled)
         if order["status"] in OPEN:
-            order["status"] = "filled" if filled >= Decimal(order["qty"]) else "partially_filled"
+            done = order["qty"] is not None and filled >= Decimal(order["qty"])
+            order["status"] = "filled" if done else "partially_filled"
+            self._move_legs(order)
         sign = 1 if order["side"] == "buy" else -1
         self.cash -= sign * qty * price
         held, cost = self.held.get(order["symbol"], (Decimal(0), Decimal(0)))
@@ -295,6 +320,30 @@ class AlpacaServer:
         event = "fill" if order["status"] == "filled" else "partial_fill"
         await self._push(event, order, position_qty=str(self.held[order["symbol"]][0]), **extra)
 
+    def _move_legs(self, order: dict[str, Any]) -> None:
+        """A filled parent releases its legs; a filled leg cancels the other one, which no stream tells."""
+        if order["status"] != "filled":
+            return
+        for leg in self.legs.get(order["id"], ()):
+            if self.orders[leg]["type"] == "limit":
+                self.orders[leg] |= {"status": "new", "submitted_at": iso(datetime.now(UTC))}
+        for legs in self.legs.values():
+            for other in legs if order["id"] in legs else ():
+                if self.orders[other]["status"] in OPEN:
+                    self.orders[other] |= {"status": "canceled", "canceled_at": iso(datetime.now(UTC))}
+
+    def _nested(self, rows: list[dict[str, Any]], wanted: dict[str, str]) -> list[dict[str, Any]]:
+        """Legs stand in their parent, which is listed for as long as one of them is."""
+        found = {r["id"] for r in rows}
+        parents = {p: legs for p, legs in self.legs.items() if p in found or found & set(legs)}
+        inner = {leg for legs in self.legs.values() for leg in legs}
+        rows = [self.orders[p] | {"legs": [self.orders[leg] for leg in legs]} for p, legs in parents.items()] + [
+            r for r in rows if r["id"] not in parents and r["id"] not in inner
+        ]
+        if "after" in wanted:
+            rows = [o for o in rows if parse_rfc3339(o["submitted_at"]) > parse_rfc3339(wanted["after"])]
+        return rows
+
     async def _list_orders(self, request: web.Request) -> web.Response:
         query = request.query
         found = [o for o in self.orders.values() if o["client_order_id"] not in self.hidden]
@@ -304,6 +353,8 @@ class AlpacaServer:
             found = [o for o in found if parse_rfc3339(o["submitted_at"]) > parse_rfc3339(query["after"])]
         if "until" in query:
             found = [o for o in found if parse_rfc3339(o["submitted_at"]) < parse_rfc3339(query["until"])]
+        if query.get("nested") == "true" and self.legs:
+            found = self._nested(found, dict(query))
         found.sort(key=lambda o: o["submitted_at"], reverse=query.get("direction", "desc") == "desc")
         return web.json_response(found[: min(int(query.get("limit", 50)), self.page_size)])
 
@@ -483,7 +534,7 @@ async def _send(socket: web.WebSocketResponse, message: Any) -> None:
 
 
 def _rest(order: dict[str, Any]) -> Decimal:
-    return Decimal(order["qty"]) - Decimal(order["filled_qty"])
+    return Decimal(order["qty"] or 0) - Decimal(order["filled_qty"])
 
 
 def _error(status: int, code: int, message: str, **more: str) -> web.Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import pickle
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -89,6 +90,68 @@ def test_model_text_when_changed_by_hand_is_refused(model_text: str, old: str, n
     assert old in model_text
     with pytest.raises(ModelRefused):
         check_text(model_text.replace(old, new, 1).encode())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("version=v4", "version=v1", "version"),
+        ("version=v4", "version=v5", "version"),
+        ("version=v4\n", "", "version"),
+        ("version=v4\n", "version=v4\nversion=v4\n", "header.version"),
+        ("tree_sizes=", "tree_sizes=1 ", "tree_sizes"),
+        ("tree_sizes=", "tree_sizes=1", "tree_sizes"),
+        ("end of trees", "end of tree", "end of trees"),
+        ("leaf_value=", "leaf_value=inf ", "tree 0.leaf_value"),
+        ("num_class=1\n", "num_class=3\n", "num_class"),
+        ("num_class=1\nnum_tree_per_iteration=1", "num_class=3\nnum_tree_per_iteration=3", "num_class"),
+        ("num_class=1\nnum_tree_per_iteration=1", "num_class=9999\nnum_tree_per_iteration=9999", "num_class"),
+        ("num_leaves=", "num_leaves=2\nnum_leaves=", "tree 0.num_leaves"),
+        ("internal_value=", "internal_value=0 ", "tree 0.internal_value"),
+        ("leaf_count=", "leaf_count=0 ", "tree 0.leaf_count"),
+        ("\n\nTree=0", "\n\nx\nTree=0", "Tree"),
+    ],
+)
+def test_model_text_when_lightgbm_might_load_it_is_refused_by_the_field_all_the_same(
+    model_text: str, old: str, new: str, field: str
+) -> None:
+    """LightGBM takes most of these and predicts something."""
+    assert old in model_text
+    with pytest.raises(ModelRefused) as refused:
+        check_text(model_text.replace(old, new, 1).encode())
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "-1e999", "Infinity", "0x10", "1_0", "", "1e5e5"])
+def test_leaf_when_not_a_finite_number_is_refused(model_text: str, value: str) -> None:
+    start = model_text.index("leaf_value=") + len("leaf_value=")
+    end = model_text.index(" ", start)
+    with pytest.raises(ModelRefused) as refused:
+        check_text((model_text[:start] + value + model_text[end:]).encode())
+    assert refused.value.field == "tree 0.leaf_value"
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (pickle.dumps({"model": 1}), "pickle"),
+        (pickle.dumps([1], protocol=0), "something else"),
+        (b"PK\x03\x04rest", "zip"),
+        (b"\x1f\x8brest", "gzip"),
+        (b"\x78\x9crest", "joblib"),
+        (b"\x93NUMPY", "NumPy"),
+        (b"\x89HDF\r\n", "HDF5"),
+        (b"\x7fELF", "a program"),
+        (b'{"learner": 1}', "JSON"),
+        (b"<xml/>", "XML"),
+        (b"", "empty"),
+        (b"tree", "something else"),
+    ],
+)
+def test_model_file_when_of_another_format_is_named_by_its_content(raw: bytes, kind: str) -> None:
+    with pytest.raises(ModelRefused, match=kind) as refused:
+        check_text(raw)
+    assert refused.value.field == "file"
 
 
 def test_model_when_probed_in_a_child_passes_or_is_refused_and_harms_nobody(model_text: str, data: Path) -> None:

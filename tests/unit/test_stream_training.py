@@ -14,7 +14,8 @@ from worker.core.candles import Candle
 from worker.core.exits import SL_HIT, TIMEOUT, TP_HIT, UNKNOWN, ExitRule, outcomes
 from worker.core.features import FEATURE_NAMES, feature_rows
 from worker.core.trades import SECOND
-from worker.models.stream_training import StreamJob, StreamResult, auc, decision_rows, train_stream
+from worker.models.figures import auc, figures
+from worker.models.stream_training import StreamJob, StreamResult, decision_rows, train_stream
 from worker.models.validation import check_text
 from worker.predictors.row import load_row_predictor
 
@@ -181,3 +182,14 @@ def test_auc_when_computed_is_the_share_of_pairs_in_order() -> None:
     high, low = guess[label > 0], guess[label == 0]
     wanted = np.mean([(a > b) + 0.5 * (a == b) for a in high for b in low])
     assert auc(guess, label) == pytest.approx(wanted)
+
+
+def test_figures_when_decisions_overlap_count_the_trades_that_are_apart() -> None:
+    """A thousand decisions in a minute are one look at the market, not a thousand."""
+    at, guess = np.arange(100) * 2, np.full(100, 0.9)
+    profit = np.where(np.arange(100) % 2, 0.002, -0.001)
+    found = figures(guess, (profit > 0).astype(float), profit, at, 0.5, holding_time=50)
+    assert (found["trades_at_threshold"], found["trades_apart"]) == (100, 4)
+    assert found["pnl_per_trade"] == pytest.approx(0.0005)
+    assert found["pnl_standard_error"] == pytest.approx(0.0015 / 2)
+    assert figures(guess, (profit > 0).astype(float), profit, at, 0.95, 50)["pnl_per_trade"] == 0

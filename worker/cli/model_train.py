@@ -140,11 +140,12 @@ def _say(document: Mapping[str, Any], folder: Path) -> None:
     typer.echo(f"model {document['id']}" + (f" is used by bot {', '.join(map(str, used))}" if used else ""))
     typer.echo(f"AUC {figures['auc']:.3f} over {figures['judged_rows']:,.0f} decisions that it had not seen")
     typer.echo(
-        f"at confidence {figures['threshold']:g}: {figures['trades_at_threshold']:,.0f} trades, "
+        f"at confidence {figures['threshold']:g}: {figures['trades_at_threshold']:,.0f} trades "
+        f"({figures['trades_apart']:,.0f} of them holding_time apart), "
         f"{figures['precision_at_threshold']:.1%} reach the take-profit first (of all: {figures['base_rate']:.1%})"
     )
     typer.echo(
-        f"profit per trade after fees: {figures['pnl_per_trade']:+.5%}, always trading "
-        f"{figures['pnl_per_trade_always']:+.5%}, never 0"
+        f"profit per trade after fees: {figures['pnl_per_trade']:+.5%} ± {figures['pnl_standard_error']:.5%}, "
+        f"always trading {figures['pnl_per_trade_always']:+.5%}, never 0"
     )
     typer.echo(f"report: {folder / document['report']}")

@@ -13,7 +13,7 @@ from shared.clock import SystemClock, TradingCalendar, rfc3339
 from shared.config import load_config
 from worker.cli.common import Exit, exit_codes, fail, open_store, print_json
 from worker.core.ledger import take_act
-from worker.core.orders import Order
+from worker.core.orders import GIVEN_UP, Order
 from worker.core.types import OrderState
 from worker.trading.book import RedisBook
 
@@ -73,5 +73,5 @@ def resolve(
         elif order.state is not OrderState.ABSENT:
             fail(f"{client_order_id} is {order.state.value}: only an ABSENT order can be resolved by hand")
         now = SystemClock().now()
-        book.change(client_order_id, lambda b: take_act(b, OrderState.NOT_SENT, now, "resolved by hand: not there"))
+        book.change(client_order_id, lambda b: take_act(b, OrderState.NOT_SENT, now, GIVEN_UP))
         typer.echo(f"{client_order_id} is closed as never sent")

@@ -57,6 +57,9 @@ TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
 EXTERNAL = "EXTERNAL"
 """``bot_id`` of an order that is not ours: shown, but in no figure, no counter and no position of ours."""
 
+GIVEN_UP = "resolved by hand: not there"
+"""The note of an order that a person called absent; it is NOT_SENT, and may still surprise."""
+
 MICRO = Decimal(1_000_000)
 
 

@@ -7,7 +7,7 @@ only ``"X": "MARKET"`` are trades; the others are insurance fund and liquidation
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -18,48 +18,56 @@ _FIRST, _LAST = EARLIEST // 1000, LATEST // 1000
 _RENUMBERED_MS = 30_000
 """A trade so much younger than the last one is no repetition of it, whatever its id: the venue counts anew."""
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+_Amount = Annotated[float, msgspec.Meta(ge=SMALLEST, lt=LARGEST)]
+_Time = Annotated[int, msgspec.Meta(ge=_FIRST, lt=_LAST)]
+_Booked = Literal["MARKET"]
 
 
 class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
+    """Bounds are checked while decoding, where it costs next to nothing; ``_fault`` finds the words afterwards."""
+
     s: str
-    p: float
-    q: float
-    T: int
+    p: _Amount
+    q: _Amount
+    T: _Time
     m: bool
     t: _Id
-    X: str = "MARKET"
+    X: _Booked = "MARKET"
 
 
 class _Aggregate(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
     s: str
-    p: float
-    q: float
-    T: int
+    p: _Amount
+    q: _Amount
+    T: _Time
     m: bool
     t: _Id = msgspec.field(name="a")
-    X: str = "MARKET"
+    X: _Booked = "MARKET"
 
 
 class _Wrapped(msgspec.Struct, gc=False):
     data: _Trade | _Aggregate
 
 
-class _Event(msgspec.Struct, gc=False):
+class _Event(msgspec.Struct, kw_only=True):
+    """Anything that Binance may say, taken as it is."""
+
     e: str = ""
+    p: Any = None
+    q: Any = None
+    T: Any = None
+    X: Any = "MARKET"
     code: int | None = None
     msg: str | None = None
 
 
-class _Other(msgspec.Struct, gc=False):
-    """Answers, errors, and events that are not ours."""
+class _Other(_Event):
+    """Answers, errors, events that are not ours, and trades that are none."""
 
     stream: str | None = None
     data: _Event | None = None
-    e: str | None = None
     id: int | str | None = None
     error: _Event | None = None
-    code: int | None = None
-    msg: str | None = None
 
 
 _WRAPPED = msgspec.json.Decoder(_Wrapped, strict=False).decode
@@ -102,33 +110,18 @@ class BinanceDecoder:
             symbol = self._unknown(found.s)
             if symbol is None:
                 return None
-        price, quantity, at = found.p, found.q, found.T
-        if not (SMALLEST <= price < LARGEST and SMALLEST <= quantity < LARGEST and _FIRST <= at < _LAST):
-            self._nonsense(found)
-            return None
-        if found.X != "MARKET":
-            self._stats.ignored += 1
-            return None
-        number = found.t
+        number, at = found.t, found.T
         if number <= symbol.last and at < symbol.at + _RENUMBERED_MS:
             self._stats.duplicates += 1
             return None
         symbol.last, symbol.at = number, at
-        return Trade(symbol.name, price, quantity, found.m, at * 1000, received_at, number)
+        return Trade(symbol.name, found.p, found.q, found.m, at * 1000, received_at, number)
 
     def _unknown(self, wire: str) -> _Symbol | None:
         if not self._open:
             self._stats.dropped["symbol"] += 1
             return None
         return self._symbols.setdefault(wire, _Symbol(wire))
-
-    def _nonsense(self, found: _Trade | _Aggregate) -> None:
-        if found.X != "MARKET":
-            self._stats.ignored += 1
-        elif not SMALLEST <= found.p < LARGEST:
-            self._stats.dropped["price"] += 1
-        else:
-            self._stats.dropped["time" if SMALLEST <= found.q < LARGEST else "quantity"] += 1
 
     def _other(self, frame: bytes) -> _Trade | _Aggregate | None:
         """A bare trade, or the count of what it is instead."""
@@ -137,14 +130,18 @@ class BinanceDecoder:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self._garbage(frame)
             return None
-        kind = other.e if other.data is None else other.data.e
+        event = other.data or other
+        kind = event.e
         if kind in _OURS:
-            try:
-                if other.data is None:
+            if other.data is None:
+                try:
                     return _BARE.decode(frame)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                pass
-            self._stats.dropped["shape"] += 1
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                    pass
+            if event.X == "MARKET":
+                self._stats.dropped[_fault(event)] += 1
+            else:
+                self._stats.ignored += 1
         elif kind or other.stream is not None:
             self._stats.ignored += 1
         elif other.error is not None or other.code is not None:
@@ -165,3 +162,15 @@ class BinanceDecoder:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             reason = "json"
         self._stats.dropped[reason] += 1
+
+
+def _fault(event: _Event) -> str:
+    """Why this is no trade: the first of its figures that is out of bounds, else its shape."""
+    bounds = (("price", event.p, SMALLEST, LARGEST), ("quantity", event.q, SMALLEST, LARGEST))
+    for name, value, least, end in (*bounds, ("time", event.T, _FIRST, _LAST)):
+        try:
+            if not least <= float(value) < end:
+                return name
+        except (TypeError, ValueError, OverflowError):
+            return "shape"
+    return "shape"

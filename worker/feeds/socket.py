@@ -35,6 +35,7 @@ class FeedSocket:
         self._protocol = ClientProtocol(uri, max_size=LARGEST_MESSAGE)
         self._parts: list[bytes] = []
         self._messages: list[bytes] = []
+        self._timeout = -1.0
         deadline = time.monotonic() + open_seconds
         try:
             raw = socket.create_connection((uri.host, uri.port), timeout=open_seconds)
@@ -84,7 +85,11 @@ class FeedSocket:
         if self._messages:
             found, self._messages = self._messages, []
             return found
-        self._socket.settimeout(seconds)
+        if self._protocol.state is not State.OPEN:
+            raise SocketLost(self._closing_words())
+        if seconds != self._timeout:
+            self._socket.settimeout(seconds)
+            self._timeout = seconds
         try:
             data = self._socket.recv(_PIECE)
         except (TimeoutError, ssl.SSLWantReadError):
@@ -130,7 +135,8 @@ class FeedSocket:
         if received is not None:
             return f"closed by the server: {received.code} {received.reason}".rstrip()
         error = self._protocol.parser_exc
-        return f"broken frame: {error}" if error is not None else "closed without a word"
+        torn = error is not None and not isinstance(error, EOFError)
+        return f"broken frame: {error}" if torn else "closed without a word"
 
     def abort(self) -> None:
         """From any thread: whoever reads is woken by the end of the connection."""

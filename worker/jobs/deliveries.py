@@ -45,9 +45,14 @@ class RQDeliveries:
         """Remove its record."""
         with translated_errors():
             try:
-                self._fetch(delivery_id).delete()
+                job = self._fetch(delivery_id)
             except NoSuchJobError:
                 return
+            try:
+                job.delete()
+            except ValueError:  # the record of its execution lapsed with the worker that died in it
+                self._connection.delete(job.execution_registry.key)
+                job.delete()
 
     def _fetch(self, delivery_id: str) -> Job:
         return AllowedJob.fetch(delivery_id, connection=self._connection, serializer=JSONSerializer)

@@ -6,7 +6,6 @@ in a thread, and runs its scheduler as one more process; jobs, their records, re
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,13 +23,13 @@ from rq.suspension import is_suspended
 from shared.errors import SixbotError, StoreError
 from shared.jobs import QUEUE
 from worker.jobs.allowed import AllowedJob
-from worker.runtime import Heartbeat, StopSignals
+from worker.runtime import Heartbeat, StopSignals, end_with_parent
 
 TURN_SECONDS = 1
 RETRY_SECONDS = 1.0
 MONITOR_SECONDS = 2
-MAINTENANCE_SECONDS = 5
-LOST_SECONDS = 10
+MAINTENANCE_SECONDS = 3
+LOST_SECONDS = 7
 """A job whose worker gave no sign of life for so long counts as abandoned; RQ's own figure is a minute more."""
 
 Chore = Callable[[], None]
@@ -54,8 +53,9 @@ class Horses(Worker):
             log_job_description=False,
         )
         self.log_result_lifespan = False
-        # One name for all: of several workers only the leader schedules, and it waits for no lock of a dead one.
-        self.scheduler = RQScheduler([queue], connection=connection, serializer=JSONSerializer, name=QUEUE)
+        # Not ``self.scheduler``, which RQ starts as a process. One name for all: of several workers only the leader
+        # schedules, and it waits for no lock of a dead one.
+        self._due = RQScheduler([queue], connection=connection, serializer=JSONSerializer, name=QUEUE)
 
     @property
     def dequeue_timeout(self) -> int:
@@ -77,17 +77,17 @@ class Horses(Worker):
 
     def setup_work_horse_signals(self) -> None:
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        end_with_parent()
 
-    def turn(self) -> bool:
-        """Move what is due to the queue, tidy up, run one job or wait a second for one; whether one ran.
+    def turn(self) -> str | None:
+        """Move what is due to the queue, tidy up, run one job or wait a second for one; the id of what ran.
 
         Raises redis' errors.
         """
         self._tidy()
         if is_suspended(self.connection, self):
             time.sleep(TURN_SECONDS)
-            return False
+            return None
         self.heartbeat()
         try:
             found = self.queue_class.dequeue_any(
@@ -99,15 +99,16 @@ class Horses(Worker):
                 death_penalty_class=self.death_penalty_class,
             )
         except DequeueTimeout:
-            return False
-        if found is not None:
-            job, queue = found
-            job.redis_server_version = self.get_redis_server_version()  # type: ignore[no-untyped-call]
-            self.execute_job(job, queue)
-        return found is not None
+            return None
+        if found is None:
+            return None
+        job, queue = found
+        job.redis_server_version = self.get_redis_server_version()  # type: ignore[no-untyped-call]
+        self.execute_job(job, queue)
+        return str(job.id)
 
     def _tidy(self) -> None:
-        scheduler: Any = self.scheduler
+        scheduler: Any = self._due
         if self._leads() and scheduler.acquire_locks():
             scheduler.enqueue_scheduled_jobs()
         if self.should_run_maintenance_tasks:
@@ -154,7 +155,9 @@ class JobsWorker:
             horses = self._connect(self._alive)
             horses.register_birth()  # type: ignore[no-untyped-call]
             self._horses = horses
-        if self._horses.turn():
+        ran = self._horses.turn()
+        if ran is not None:
+            self._logger.info("job_ran", job=ran)
             self._heartbeat.active()
 
     def _guarded(self, name: object, step: Callable[[], None]) -> bool:

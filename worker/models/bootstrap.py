@@ -25,7 +25,9 @@ def ensure_model(
     """Train, register and assign a model where the cycle bot has none; whether it did."""
     if registry.assigned(1) is not None:
         return False
-    found = venue.bars(tickers, TRAINING_BARS, clock.now())
+    now = clock.now()
+    # one by one: days of minutes of every ticker in one answer would be too much for a slow machine's three seconds
+    found = {ticker: venue.bars([ticker], TRAINING_BARS, now)[ticker] for ticker in tickers}
     series = [BarSeries(ticker, tuple(bars), False) for ticker, bars in found.items() if bars]
     model = train_in_child(series, horizon, progress)
     registry.register(model, "trained on the simulated market's past", assigned_to=1)

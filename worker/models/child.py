@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -27,21 +28,31 @@ def train_in_child(series: Sequence[BarSeries], horizon: int, progress: Progress
         [sys.executable, "-m", "worker.models.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     with child:
-        if child.stdin is None or child.stdout is None:
-            raise SixbotError("the training process has no pipes")
-        with contextlib.suppress(BrokenPipeError):  # a child that died early is told of by its exit code
-            child.stdin.write(job)
-            child.stdin.close()
-        result: dict[str, Any] = {}
-        for line in child.stdout:
-            result = json.loads(line)
-            if "done" in result:
-                progress(result["done"], result["total"])
+        try:
+            result = _converse(child, job, progress)
+        except BaseException:
+            child.kill()
+            raise
     if "error" in result:
         raise ConfigError(str(result["error"]))
     if child.returncode or "text" not in result:
         raise SixbotError(f"the training process ended with code {child.returncode}")
     return TrainedModel(result["text"], result["feature_version"], result["horizon_minutes"], result["metrics"])
+
+
+def _converse(child: subprocess.Popen[str], job: str, progress: Progress) -> dict[str, Any]:
+    """Give the job, pass progress on, return the last thing said."""
+    if child.stdin is None or child.stdout is None:
+        raise SixbotError("the training process has no pipes")
+    with contextlib.suppress(BrokenPipeError):  # a child that died early is told of by its exit code
+        child.stdin.write(job)
+        child.stdin.close()
+    result: dict[str, Any] = {}
+    for line in child.stdout:
+        result = json.loads(line)
+        if "done" in result:
+            progress(result["done"], result["total"])
+    return result
 
 
 def _dump(series: BarSeries) -> dict[str, Any]:
@@ -59,6 +70,7 @@ def _load(found: dict[str, Any]) -> BarSeries:
 def _main() -> None:
     from worker.models.training import train
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; whoever asked for this ends it
     job = json.load(sys.stdin)
 
     def say(value: object) -> None:

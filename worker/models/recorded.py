@@ -13,22 +13,20 @@ from worker.feeds.trade_files import read_trades
 
 def recorded_candles(
     paths: Sequence[Path], symbol: str, each: Callable[[int], None] = lambda files: None
-) -> list[list[Candle]]:
+) -> Iterator[list[Candle]]:
     """One sequence of candles per file, since nobody knows what was between two. ``each`` hears how many are read.
 
     Files that say what symbols they hold give those of ``symbol`` only. Raises ConfigError where a file cannot be read
     or holds none of it.
     """
-    found = []
     for number, path in enumerate(paths):
         others: set[str] = set()
         candles = list(_candles(path, symbol, others))
         if not candles:
             held = f", but of {', '.join(sorted(others)[:5])}" if others else ""
             raise ConfigError(f"{path}: holds no two trades of {symbol} a second apart{held}")
-        found.append(candles)
+        yield candles
         each(number + 1)
-    return found
 
 
 def _candles(path: Path, symbol: str, others: set[str]) -> Iterator[Candle]:

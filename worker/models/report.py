@@ -28,8 +28,10 @@ _ROWS = (
     ("base_rate", "take-profit comes first, of all decisions", "{:.1%}", ""),
     ("precision_at_threshold", "of those at or above the threshold", "{:.1%}", ""),
     ("trades_at_threshold", "decisions at or above the threshold", "{:,.0f}", "of the rows judged"),
+    ("trades_apart", "of these, holding_time apart", "{:,.0f}", "those in between share their fate"),
     ("judged_rows", "rows judged", "{:,.0f}", "by a model that had not seen them"),
     ("pnl_per_trade", "profit per trade at the threshold", "{:+.5%}", "after fees"),
+    ("pnl_standard_error", "its standard error", "{:.5%}", "by the trades that are apart"),
     ("pnl_per_trade_always", "profit per trade, always trading", "{:+.5%}", "after fees"),
     ("pnl_per_trade_never", "profit per trade, never trading", "{:+.5%}", ""),
 )
@@ -132,10 +134,14 @@ def _folds(folds: Sequence[dict[str, Any]]) -> str:
             f"{fold['learned_rows']:,.0f}",
             f"{fold['judged_rows']:,.0f}",
             f"{fold['auc']:.3f}",
+            f"{fold['trades_at_threshold']:,.0f}",
+            f"{fold['trades_apart']:,.0f}",
             f"{fold['precision_at_threshold']:.1%}",
             f"{fold['pnl_per_trade']:+.5%}",
             f"{fold['pnl_per_trade_always']:+.5%}",
         )
         for number, fold in enumerate(folds)
     ]
-    return _table(("fold", "learned", "judged", "AUC", "precision", "profit per trade", "always"), rows)
+    return _table(
+        ("fold", "learned", "judged", "AUC", "trades", "apart", "precision", "profit per trade", "always"), rows
+    )

@@ -18,6 +18,7 @@ from worker.core.exits import REASONS, TP_HIT, UNKNOWN, ExitRule, outcomes
 from worker.core.features import FEATURE_NAMES, FEATURE_VERSION, FeatureWindow
 from worker.core.trades import SECOND
 from worker.models.booster import import_lightgbm
+from worker.models.figures import calibration, figures
 from worker.models.training import TrainedModel
 
 LEAST_ROWS = 200
@@ -57,6 +58,10 @@ class Rows:
     def label(self) -> Any:
         """1 where the take-profit comes first and pays its fees."""
         return ((self.reason == TP_HIT) & (self.profit > 0)).astype(float)
+
+    def pick(self, which: Any) -> Rows:
+        """Some of them, by a mask or by places."""
+        return Rows(self.x[which], self.at[which], self.reason[which], self.profit[which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +132,10 @@ def train_stream(
     whole = float(gains.sum()) or 1.0
     importance = sorted(zip(FEATURE_NAMES, (float(g) / whole for g in gains), strict=True), key=lambda p: -p[1])
     seen = ~np.isnan(guess)
-    metrics = _metrics(guess[seen], label[seen], rows.profit[seen], job) | {"rows": float(len(label))}
+    metrics = _judge(guess[seen], rows.pick(seen), job) | {"rows": float(len(label))}
     metrics |= {f"share_{REASONS[r].lower()}": float((rows.reason == r).mean()) for r in REASONS}
     model = TrainedModel(booster.model_to_string(), FEATURE_VERSION, None, metrics, _facts(job))
-    return StreamResult(model, tuple(importance), _calibration(guess[seen], label[seen]), tuple(folds))
+    return StreamResult(model, tuple(importance), calibration(guess[seen], label[seen]), tuple(folds))
 
 
 def _facts(job: StreamJob) -> dict[str, Any]:
@@ -173,9 +178,9 @@ def _walk_forward(rows: Rows, job: StreamJob, progress: Callable[[int], None]) -
         if enough and len(judged):
             booster = _fit(rows.x[before], label[before], job, _offset(progress, number * job.rounds))
             guess[judged] = booster.predict(rows.x[judged], num_threads=1)
-            figures = _metrics(guess[judged], label[judged], rows.profit[judged], job)
+            found = _judge(guess[judged], rows.pick(judged), job)
             span = {"learned_until": float(rows.at[before][-1]), "judged_from": float(rows.at[start])}
-            folds.append(figures | span | {"learned_rows": float(before.sum())})
+            folds.append(found | span | {"learned_rows": float(before.sum())})
         progress((number + 1) * job.rounds)
     if not folds:
         raise ConfigError(
@@ -206,40 +211,5 @@ def _fit(x: Any, label: Any, job: StreamJob, progress: Callable[[int], None]) ->
     return lightgbm.train(parameters, data, job.rounds, callbacks=[lambda env: progress(env.iteration + 1)])
 
 
-def auc(guess: Any, label: Any) -> float:
-    """Area under the ROC curve by ranks, ties shared; 0.5 where there is one class only."""
-    import numpy as np
-
-    positive = int(label.sum())
-    negative = len(label) - positive
-    if not positive or not negative:
-        return 0.5
-    _, place, count = np.unique(guess, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[place]
-    return float((rank[label > 0].sum() - positive * (positive + 1) / 2) / (positive * negative))
-
-
-def _metrics(guess: Any, label: Any, profit: Any, job: StreamJob) -> dict[str, float]:
-    """Figures of rows that were not learned from; profits are mean fractions per trade, after fees."""
-    chosen = guess >= job.threshold
-    trades = int(chosen.sum())
-    return {
-        "judged_rows": float(len(label)),
-        "auc": auc(guess, label),
-        "base_rate": float(label.mean()),
-        "threshold": job.threshold,
-        "trades_at_threshold": float(trades),
-        "precision_at_threshold": float(label[chosen].mean()) if trades else 0.0,
-        "pnl_per_trade": float(profit[chosen].mean()) if trades else 0.0,
-        "pnl_per_trade_always": float(profit.mean()),
-        "pnl_per_trade_never": 0.0,
-    }
-
-
-def _calibration(guess: Any, label: Any) -> tuple[tuple[float, float, int], ...]:
-    """Ten groups of equal size by probability: mean probability, observed share, rows."""
-    import numpy as np
-
-    order = np.argsort(guess, kind="stable")
-    groups = [part for part in np.array_split(order, 10) if len(part)]
-    return tuple((float(guess[part].mean()), float(label[part].mean()), len(part)) for part in groups)
+def _judge(guess: Any, rows: Rows, job: StreamJob) -> dict[str, float]:
+    return figures(guess, rows.label, rows.profit, rows.at, job.threshold, job.rule.holding_time)

@@ -9,6 +9,7 @@ and its own note tells it again, under the same id.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -82,15 +83,20 @@ class Told:
     @classmethod
     def of(cls, found: object) -> Told | None:
         """None where it is missing or mangled: then telling begins with what happens from now on."""
-        if not isinstance(found, dict) or not isinstance(found.get("cursor"), str):
+        if not isinstance(found, dict):
+            return None
+        known = {name: value for name, value in found.items() if name in cls.__slots__}
+        counts = [known.get(name, 0) for name in ("attempts", "delivered", "lost")]
+        ids = [known.get("cursor"), known.get("upto") or "0-0"]
+        looks = [look for name in ("seen", "upto_seen") if isinstance(look := known.get(name, {}), dict)]
+        sound = all(type(count) is int for count in counts) and all(_is_id(name) for name in ids) and len(looks) == 2
+        if not sound or not all(isinstance(value, str) for look in looks for value in look.values()):
             return None
         try:
-            told = cls(**{n: v for n, v in found.items() if n in cls.__slots__})
-            if told.report is not None:
-                Report.of(told.report)
+            Report.of(known["report"]) if known.get("report") is not None else None
+            return cls(**known)
         except (TypeError, ValueError):
             return None
-        return told
 
     def done(self, at: str) -> Told:
         """The report has arrived."""
@@ -138,30 +144,31 @@ class Forwarder:
     # -- a report on its way ----------------------------------------------------------------------------------------
 
     def _follow(self, told: Told, report: Report) -> None:
-        delivery = self._deliveries.fate(report.id)
+        name = _delivery_id(report, told.attempts)
+        delivery = self._deliveries.fate(name)
         if delivery.fate is Fate.PENDING:
             if delivery.problem != told.problem:
                 self._keep(replace(told, problem=delivery.problem))
         elif delivery.fate is Fate.UNKNOWN:
-            self._deliveries.send(report.id, self.target, report)
+            self._deliveries.send(name, self.target, report)
         elif delivery.fate is Fate.DELIVERED:
             self._keep(told.done(rfc3339(self._clock.now())))
-            self._finish(report)
+            self._finish(name)
         elif delivery.fate is Fate.FAILED and told.attempts < MOST_ATTEMPTS:
             self._logger.warning("report_tried_again", target=self.target, report=report.id, why=delivery.problem)
             self._keep(replace(told, attempts=told.attempts + 1, problem=delivery.problem))
-            self._deliveries.forget(report.id)
+            self._deliveries.forget(name)
         else:
             self._keep(told.given_up(delivery.problem))
             self._logger.warning("report_lost", target=self.target, report=report.id, why=delivery.problem)
             fields = {"time": rfc3339(self._clock.now()), "target": self.target, "why": delivery.problem}
             self._store.add_event(self._store.keys.events, event_fields("report_lost", fields))
-            self._finish(report)
+            self._finish(name)
 
-    def _finish(self, report: Report) -> None:
+    def _finish(self, name: str) -> None:
         self._next = self._clock.monotonic() + PAUSE_SECONDS
         self._left = max(self._left - 1, 0.0)
-        self._deliveries.forget(report.id)
+        self._deliveries.forget(name)
 
     # -- the next one -----------------------------------------------------------------------------------------------
 
@@ -183,7 +190,7 @@ class Forwarder:
         name = "".join(c if c.isalnum() else "_" for c in f"{self.target} {now} {upto}")
         report = Report(f"report-{name}", now, digest(lines), tuple(event for event, _ in shown))
         self._keep(replace(told, report=report.document(), upto=upto, upto_seen=after, attempts=0))
-        self._deliveries.send(report.id, self.target, report)
+        self._deliveries.send(_delivery_id(report, 0), self.target, report)
 
     def _may_tell(self) -> bool:
         now = self._clock.monotonic()
@@ -211,6 +218,15 @@ class Forwarder:
 
     def _keep(self, told: Told) -> None:
         self._store.put_json(self._key, told.document())
+
+
+def _is_id(name: object) -> bool:
+    return isinstance(name, str) and re.fullmatch(r"\d{1,20}-\d{1,20}", name) is not None
+
+
+def _delivery_id(report: Report, attempts: int) -> str:
+    """Another attempt is another job: the record of one that died cannot be in its way."""
+    return f"{report.id}-{attempts}"
 
 
 def _entry(item: tuple[bytes, dict[bytes, bytes]]) -> Entry:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from shared.clock import Clock
+from worker.runtime import end_with_parent
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 HEALTHY_SECONDS = 60.0
 GRACE_SECONDS = 10.0
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +26,6 @@ class Spec:
     name: str
     arguments: tuple[str, ...]
     ready: Callable[[], bool] | None = None
-
-
-def _with_parent() -> None:
-    """In the child: end with the parent, so that a supervisor killed hard leaves nothing behind (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Child:
@@ -61,7 +53,7 @@ class Child:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=_with_parent,
+                preexec_fn=end_with_parent,
             )
         self._started_at = self._clock.monotonic()
 

@@ -46,10 +46,13 @@ class ForeignOrders:
         """Look through everything that was ordered since for what filled and the book does not know; ``unknown`` are
         fills that call for it. Raises VenueUnavailable."""
         self._search(since, fills)
-        unresolved = {o.ticker for o in self._book.open_orders() if o.state in UNRESOLVED}
-        for venue_id, executions in unknown.items():
-            # An order that the venue does not tell is what its fills say, unless it may be one of ours.
-            if venue_id not in self._seen and executions[0].ticker not in unresolved:
+        untold = [f for venue_id, f in unknown.items() if venue_id not in self._seen]
+        if not untold:
+            return
+        # An order that the venue does not tell is what its fills say, unless it may be one of ours.
+        unresolved = {o.ticker for o in self._book.open_orders() if o.state in UNRESOLVED} | self._book.given_up()
+        for executions in untold:
+            if executions[0].ticker not in unresolved:
                 self.take(order_of(executions), executions)
 
     def _search(self, since: datetime, fills: Fills) -> None:

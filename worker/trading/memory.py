@@ -11,7 +11,7 @@ from typing import Any
 from shared.clock import Clock, TradingCalendar
 from worker.core.foreign import Holdings
 from worker.core.ledger import Bundle, Change, update_log, update_stats
-from worker.core.orders import MICRO, Order, micros
+from worker.core.orders import GIVEN_UP, MICRO, Order, micros
 from worker.core.positions import Position
 from worker.core.risk import DayCounters, Denial
 from worker.core.stats import Stats
@@ -131,6 +131,9 @@ class MemoryLedger:
     def names_of(self, venue_order_ids: Collection[str]) -> dict[str, str]:
         found = (b.order for b in self._bundles.values())
         return {o.venue_order_id: o.client_order_id for o in found if o.venue_order_id in venue_order_ids}
+
+    def given_up(self) -> frozenset[str]:
+        return frozenset(b.order.ticker for b in self._bundles.values() if b.order.note == GIVEN_UP)
 
     def executions(self, client_order_id: str) -> list[Execution]:
         """The order's fills, for the replay's report."""

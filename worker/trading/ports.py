@@ -80,6 +80,9 @@ class Book(Protocol):
     def names_of(self, venue_order_ids: Collection[str]) -> dict[str, str]:
         """Our ids of final orders by the venue's, those that are known."""
 
+    def given_up(self) -> frozenset[str]:
+        """Tickers of orders of ours that a person called absent, as far as the newest final orders tell."""
+
     def open_positions(self) -> list[Position]: ...
 
     def exposure(self) -> dict[str, Decimal]:

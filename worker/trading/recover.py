@@ -21,6 +21,8 @@ from worker.trading.ports import Book, Notes
 from worker.venues.base import Venue
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
+REPLACEMENTS_FOLLOWED = 20
+REPLACED_WITHIN = timedelta(days=2)
 
 
 class Recovery:
@@ -110,9 +112,19 @@ class Recovery:
         """The order of ours that this one replaces: somebody changed it at the venue, and it goes on as ours."""
         if not told.replaces or not told.client_order_id:
             return None
-        name = self._desk.name_of(told.replaces) or self._book.names_of({told.replaces}).get(told.replaces)
-        order = self._book.order(name) if name else None
-        return None if order is None or order.is_external else order
+        before, earlier = told.replaces, dict[str, str]()
+        for step in range(REPLACEMENTS_FOLLOWED):
+            name = self._desk.name_of(before) or self._book.names_of({before}).get(before)
+            order = self._book.order(name) if name else None
+            if order is not None:
+                return None if order.is_external else order
+            if not step:  # changed more than once while nobody looked
+                found = self._venue.orders_since((told.created_at or self._clock.now()) - REPLACED_WITHIN)
+                earlier = {o.venue_order_id: o.replaces for o in found}
+            before = earlier.get(before, "")
+            if not before:
+                return None
+        return None
 
     def _price(self, ticker: str, *, needed: bool) -> Decimal:
         """A market order of ours that has not filled must reserve something."""

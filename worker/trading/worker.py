@@ -34,6 +34,7 @@ from worker.trading.desk import OrderDesk
 from worker.trading.fence import Fence
 from worker.trading.gate import RedisGate
 from worker.trading.lease import Lease
+from worker.trading.mend import Mender
 from worker.trading.ports import Notes, Switches
 from worker.trading.pulse import AccountPulse
 from worker.trading.reconcile import Reconciler, Snapshot, unresolved_ids
@@ -60,6 +61,7 @@ class Parts:
     book: RedisBook
     desk: OrderDesk
     reconciler: Reconciler
+    mender: Mender
     cycle: Cycle | None
     fence: Fence
     lease: Lease
@@ -162,6 +164,7 @@ class Trader:
         failpoint("recover.leased")
         self._p.logger.info("recovering")
         self._generation = stream.generation
+        self._p.mender.run()
         self._p.reconciler.start_over()
         self._reconcile()
         if self._p.reconciler.unjudged:

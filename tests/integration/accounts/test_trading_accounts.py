@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -67,3 +69,28 @@ def test_worker_when_the_account_is_unknown_lists_those_that_are(installation: I
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "no account is called 'nope': choose from default, b, stocks" in done.stderr
+
+
+def test_status_when_there_are_several_accounts_shows_each(installation: Installation) -> None:
+    stack = installation.stack
+    for name in [name for name in stack.alive() if name.startswith("trading-")]:
+        stack.kill(name)
+    installation.turn_on("emergency", "trading", "heartbeat")
+
+    def sixbot(*words: str) -> Any:
+        command = [sys.executable, "-m", "worker", *words, "--json"]
+        done = subprocess.run(command, env=stack.environment, capture_output=True, timeout=60, check=False)
+        return json.loads(done.stdout)
+
+    def shown() -> bool:
+        status = sixbot("status")
+        pids = {name: stack.processes[name].pid for name in ("trading", "emergency")}
+        rows = [(row["venue"], row["mode"], *(row[name] == pids[name] for name in pids)) for row in status["accounts"]]
+        venues = [("simulated", "simulated"), ("simulated", "simulated"), ("alpaca", "paper")]
+        return rows == [(*venue, True, True) for venue in venues] and status["healthy"]
+
+    eventually(shown, 60, what=f"every account is traded and guarded: {sixbot('status')}")
+    components = stack.json("system_status")["components"]
+    assert {components[name]["state"] for name in ("venue", "venue:b", "venue:stocks", "alpaca")} == {"ok"}
+    found = {row["name"]: row["detail"] for row in sixbot("doctor")}
+    assert (found["account b"], found["account stocks"]) == ("simulated, simulated", "alpaca, paper")

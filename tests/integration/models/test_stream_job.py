@@ -125,8 +125,8 @@ def test_job_when_asked_for_nonsense_is_refused_by_the_field(
 def test_candles_when_a_file_holds_another_symbol_are_refused_naming_it(data: Path) -> None:
     capture = data / "trades" / "binance_spot_btcusdt_20240808_trades.raw.txt.gz"
     with pytest.raises(ConfigError, match="holds no two trades of ETHUSDT a second apart, but of BTCUSDT"):
-        recorded_candles([capture], "ETHUSDT")
-    assert len(recorded_candles([capture, capture], "BTCUSDT")) == 2
+        list(recorded_candles([capture], "ETHUSDT"))
+    assert len(list(recorded_candles([capture, capture], "BTCUSDT"))) == 2
 
 
 def test_job_when_run_on_a_real_recording_says_what_it_is_worth(store: Store, data: Path, tmp_path: Path) -> None:

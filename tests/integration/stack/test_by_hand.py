@@ -101,3 +101,24 @@ def test_position_when_flattened_by_a_stop_is_closed_with_that_reason_and_tradin
     stocks.set("trading_settings", ON)
     stocks.await_status("active", True)
     assert stocks.status("state") == "ACTIVE"
+
+
+def test_orders_of_others_when_of_every_kind_disturb_nothing_and_are_cancelled_by_a_stop(
+    stocks: Stack, broker: AlpacaServer
+) -> None:
+    shown = broker.bracket("MSFT", "3", "100.00", "110.00", "90.00")
+    shown += [broker.add(symbol="MSFT", qty=None, notional="500", status="new")]
+    shown += [broker.add(symbol="MSFT", status=s) for s in ("stopped", "suspended", "calculated", "done_for_day")]
+    broker.fill(shown[0]["client_order_id"], "3", "100.00")
+    running(stocks)
+    stocks.trade_until(1, "filled", AAPL=0.08)
+    for order in shown:
+        assert stocks.redis.hget(f"order:{order['id']}", "bot_id") == b"EXTERNAL"
+    assert stocks.redis.scard("orders:open") == len(shown) - 1
+    assert (stocks.status("state"), stocks.status("last_error")) == ("ACTIVE", None)
+    stocks.set("trading_settings", OFF)
+    report = stocks.await_stopped("emergency_stop")
+    assert broker.open_ids() == []
+    assert report["orders_canceled"] == len(shown) - 1
+    eventually(lambda: stocks.redis.scard("orders:open") == 0, what="the cancels to be seen")
+    assert [p["qty"] for p in stocks.json("portfolio_positions")] == ["1", "3"]

@@ -16,6 +16,36 @@ def sixbot(stocks: Stack, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=stocks.environment, capture_output=True, text=True, timeout=60, check=False)
 
 
+def test_intent_when_found_at_start_freezes_its_ticker_and_is_taken_up_however_late_it_shows(
+    stocks: Stack, broker: AlpacaServer
+) -> None:
+    """Killed before the answer; the venue does not show the order for so long that a person gives it up."""
+    broker.lie("POST /v2/orders", "slow")
+    stocks.start("emergency", "trading")
+    stocks.set("trading_settings", ON)
+    eventually(lambda: stocks.predict(AAPL=0.08) or broker.posts, what="the order to arrive")
+    name = next(iter(broker.posts))
+    broker.hidden.add(name)
+    stocks.kill("trading")
+    assert stocks.redis.hget(f"order:{name}", "state") == b"INTENT"
+    stocks.start("trading", UNKNOWN_RESOLVE_SECONDS="3")
+
+    def frozen() -> bool:
+        stocks.predict(AAPL=0.08)
+        denied = (stocks.status("last_cycle") or {}).get("denied", [])
+        return any(d.startswith("AAPL: SYMBOL_FROZEN: an order in AAPL is ") for d in denied)
+
+    eventually(frozen, 60, what=f"the ticker to be frozen: {stocks.json('trading_status')}")
+    stocks.set("predictions", "{}")
+    eventually(lambda: stocks.redis.hget(f"order:{name}", "state") == b"ABSENT", 60, what="the order to be absent")
+    assert sixbot(stocks, "resolve", name, "--absent").returncode == 0
+    broker.hidden.clear()
+    eventually(lambda: stocks.redis.hget(f"order:{name}", "state") == b"FILLED", 60, what="the order after all")
+    eventually(lambda: stocks.redis.hget(f"position:{name}", "quantity") == b"1", what="its position")
+    assert dict(broker.posts) == {name: 1}
+    assert stocks.status("state") == "ACTIVE"
+
+
 def test_absent_order_when_resolved_by_hand_frees_its_ticker(stocks: Stack, broker: AlpacaServer) -> None:
     broker.lie("POST /v2/orders", (429, '{"message": "rate limit exceeded"}'))
     stocks.start("emergency", "trading", UNKNOWN_RESOLVE_SECONDS="1")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -33,6 +33,7 @@ from worker.venues.base import CancelOutcome, CancelResult
 
 S = OrderState
 TICK = timedelta(microseconds=1)
+_PLACES = Decimal("1e-9")
 Json = Mapping[str, Any]
 
 STATUS: dict[str, OrderState] = {
@@ -100,22 +101,36 @@ def order(found: Json) -> VenueOrder:
     average = optional_positive(found.get("filled_avg_price")) if filled else None
     limit_price = optional_positive(found.get("limit_price"))
     if qty is None:
-        notional, price = optional_positive(found.get("notional")), average or limit_price
-        qty = filled if found["status"] == "filled" else (notional / price if notional and price else filled)
+        qty = filled if found["status"] == "filled" else _wanted(found, average or limit_price) or filled
+    legs = [leg for leg in found.get("legs") or () if found.get("order_class") == "mleg"]
+    shown = legs[0] if legs and not found.get("side") else found  # a spread has neither symbol nor side of its own
     return VenueOrder(
         venue_order_id=str(found["id"]),
         client_order_id=found.get("client_order_id"),
-        ticker=symbol(str(found["symbol"]), str(found.get("asset_class", ""))),
-        side=_SIDE[found["side"]],
+        ticker=symbol(str(found.get("symbol") or shown["symbol"]), str(found.get("asset_class", ""))),
+        side=_SIDE[shown["side"]],
         qty=qty,
         state=STATUS[found["status"]],
         type=_ORDER_TYPE[found.get("type") or found["order_type"]],
         filled_qty=filled,
         avg_fill_price=average,
         limit_price=limit_price,
-        created_at=time(found.get("submitted_at") or found.get("created_at")),
+        created_at=_created(found),
         updated_at=time(found.get("updated_at")),
+        replaces=str(found.get("replaces") or ""),
     )
+
+
+def _wanted(found: Json, price: Decimal | None) -> Decimal | None:
+    """What an order by notional may become at a price, in Alpaca's nine places."""
+    notional = optional_positive(found.get("notional"))
+    return (notional / price).quantize(_PLACES) if notional and price else None
+
+
+def _created(found: Json) -> datetime | None:
+    """A leg is submitted when its parent has filled, perhaps days later, and is listed by the parent's time."""
+    known = [at for at in (time(found.get("submitted_at")), time(found.get("created_at"))) if at is not None]
+    return min(known, default=None)
 
 
 def with_legs(found: Json) -> Iterator[Json]:
