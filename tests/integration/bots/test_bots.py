@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def free_switches() -> Switches:
     return switches(json.loads(FREE_RISK))
 
 
-def restart(stack: BotStack, while_dead: Callable[[], None] = lambda: None) -> None:
+def restart(stack: BotStack, while_dead: Callable[[], object]) -> None:
     """Kill the trader and start another; the feed's sixty seconds are there again."""
     stack.kill("trading")
     eventually(lambda: stack.market.stream.connections == 0, what="the dead trader's connection to end")
@@ -159,6 +160,10 @@ def restart(stack: BotStack, while_dead: Callable[[], None] = lambda: None) -> N
     stack.start("trading")
     eventually(lambda: (stack.bot_status(7).get("model") or {"problem": 1})["problem"] is None, what="the model")
     stack.market.warm_up()
+
+
+def now() -> datetime:
+    return SystemClock().now()
 
 
 def orders_of(exchange: ExchangeServer, side: Side) -> list[str]:
@@ -169,62 +174,49 @@ def test_bot_when_its_trader_is_killed_in_any_state_goes_on_with_exits_before_en
     stack: BotStack, exchange: ExchangeServer
 ) -> None:
     stack.market.premium = 1.0
-    begin(stack)
-    # pending: the entry is found again, and no second one is made
+    begin(stack, max_positions=2)
+    # pending: the entry is found again and waited for; what fills meanwhile has its exit at once
     stack.await_bot(7, "a pending entry", lambda s: s.get("positions"))
     eventually(lambda: len(exchange.engine.working()) == 1, what="the entry at the venue")
-    restart(stack)
-    status = stack.await_bot(7, "predictions", lambda s: s.get("last_prediction") and s.get("positions"))
-    assert [p["phase"] for p in status["positions"]] == ["pending"]
+    stack.kill("trading")
+    exchange.set_price("AAPL", Decimal(100))
+    stack.start("trading")
+    eventually(lambda: sells(exchange) == [(OrderType.LIMIT, "10", "110.00")], what="an exit for what filled")
     assert len(orders_of(exchange, Side.BUY)) == 1
-    # active: the same exit goes on
-    stack.market.premium = 0.0
-    first = held(stack)
-    exits = orders_of(exchange, Side.SELL)
-    restart(stack)
-    assert held(stack)["id"] == first["id"]
-    assert orders_of(exchange, Side.SELL) == exits
-    # active, and while nobody looked its exit was cancelled: it comes before any entry
-    stack.bot(7, max_positions=2)
+    # active, and while nobody looked its exit was cancelled: another one comes before any entry
     before = len(exchange.engine.book.orders)
-
-    def cancel() -> None:
-        for order in exchange.engine.working():
-            exchange.engine.cancel(order.venue_order_id, SystemClock().now())
-
-    def entered() -> bool:
-        return len(exchange.engine.book.orders) > before + 1
-
-    stack.market.premium = 1.0
-    restart(stack, cancel)
-    stack.await_bot(7, "an exit and an entry", lambda _s: entered())
+    restart(stack, lambda: [exchange.engine.cancel(o.venue_order_id, now()) for o in exchange.engine.working()])
+    stack.await_bot(7, "an exit and an entry", lambda _s: len(exchange.engine.book.orders) > before + 1)
     after = list(exchange.engine.book.orders.values())[before:]
     assert [o.side for o in after[:2]] == [Side.SELL, Side.BUY]
-    assert stack.bot_status(7)["unprotected_seconds_total"] >= 0
     # the entry that does not fill is cancelled
     stack.bot(7, max_positions=2, maker_order_timeout=0.5)
     stack.await_bot(7, "the entry to expire", lambda s: s["counters"]["expired"] >= 1)
     # closing at market when it is killed: it is closed once
-    stack.bot(7, max_positions=1, maker_order_timeout=60)
+    stack.bot(7, enabled=False, maker_order_timeout=60)
     stack.await_bot(7, "the first position alone", lambda s: len(s["positions"]) == 1)
     stack.bot(7, close_positions=True, enabled=False)
     eventually(lambda: any(o.type is OrderType.MARKET for o in exchange.engine.book.orders.values()), what="the close")
-    restart_without_feed(stack)
+    stack.kill("trading")
+    stack.start("trading")
     assert stack.await_closed(1)["exit_reason"] == "MANUAL"
     assert exchange.engine.holding("AAPL").qty == 0
     assert len(orders_of(exchange, Side.SELL)) == len(set(orders_of(exchange, Side.SELL)))
 
 
-def restart_without_feed(stack: BotStack) -> None:
-    stack.kill("trading")
-    stack.start("trading")
-
-
-def test_bot_when_a_stop_comes_is_silent_until_it_is_lifted_and_then_arms_exits_first(
-    stack: BotStack, exchange: ExchangeServer
+def test_bot_when_fills_come_in_parts_sizes_its_exit_and_when_a_stop_comes_is_silent_until_it_is_lifted(
+    by_halves: BotStack, slow_exchange: ExchangeServer
 ) -> None:
+    stack, exchange = by_halves, slow_exchange
     begin(stack)
+    eventually(lambda: exchange.engine.holding("AAPL").qty == 10, what="the whole entry")
+    eventually(lambda: [s[1] for s in sells(exchange)] == ["10"], what="an exit for all that is held")
+    resized = [o for o in exchange.engine.book.orders.values() if o.side is Side.SELL]
+    assert [o.state for o in resized[:-1]] == [OrderState.CANCELED] * (len(resized) - 1)
+    assert len(resized) > 1
+    assert stack.trades("rejected") == []
     position = held(stack)
+    # the stop
     stack.set("trading_settings", OFF)
     stack.await_stopped()
     assert sells(exchange) == []
@@ -269,17 +261,3 @@ def test_bots_when_several_run_in_one_worker_do_not_stand_in_each_others_way(
     closed = stack.await_closed(1)
     assert (closed["bot_id"], closed["exit_reason"], closed["quantity"]) == ("7", "TP_HIT", "0")
     assert (exchange.engine.holding("AAPL").qty, exchange.engine.holding("MSFT").qty) == (5, 10)
-
-
-def test_bot_when_fills_come_in_parts_sizes_its_exit_to_what_is_held(
-    by_halves: BotStack, slow_exchange: ExchangeServer
-) -> None:
-    begin(by_halves)
-    eventually(lambda: slow_exchange.engine.holding("AAPL").qty == 10, what="the whole entry")
-    eventually(lambda: [s[1] for s in sells(slow_exchange)] == ["10"], what="an exit for all")
-    book = slow_exchange.engine.book
-    canceled = [o for o in book.orders.values() if o.side is Side.SELL and o.state is OrderState.CANCELED]
-    assert canceled
-    by_halves.market.trade(111)
-    assert by_halves.await_closed(1)["exit_reason"] == "TP_HIT"
-    assert by_halves.trades("rejected") == []
