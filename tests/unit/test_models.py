@@ -106,6 +106,7 @@ def test_model_text_when_changed_by_hand_is_refused(model_text: str, old: str, n
         ("tree_sizes=", "tree_sizes=1", "tree_sizes"),
         ("end of trees", "end of tree", "end of trees"),
         ("leaf_value=", "leaf_value=inf ", "tree 0.leaf_value"),
+        ("end of trees", "x=end of trees", "end of trees"),
         ("num_class=1\n", "num_class=3\n", "num_class"),
         ("num_class=1\nnum_tree_per_iteration=1", "num_class=3\nnum_tree_per_iteration=3", "num_class"),
         ("num_class=1\nnum_tree_per_iteration=1", "num_class=9999\nnum_tree_per_iteration=9999", "num_class"),

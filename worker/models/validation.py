@@ -142,11 +142,12 @@ def _check_objective(text: str, num_class: int) -> None:
 
 
 def _check_trees(header: Mapping[str, str], rest: str, facts: ModelFacts) -> None:
-    body, found, tail = rest.partition(_END)
+    body, found, tail = rest.partition(f"\n{_END}\n")
+    body += "\n"
     if not found:
         raise ModelRefused(_END, "is missing: the file is cut off")
     sizes = [int(size) for size in header["tree_sizes"].split() if re.fullmatch(r"\d{1,9}", size)]
-    starts = [found.start() for found in re.finditer("Tree=", body)]
+    starts = [found.start() for found in re.finditer("^Tree=", body, re.MULTILINE)]
     blocks = [body[start:end] for start, end in pairwise([*starts, len(body)])]
     if not blocks or len(blocks) != len(sizes) or len(sizes) != facts.trees:
         raise ModelRefused(
