@@ -24,7 +24,7 @@ _SWITCHES = ("enabled", "close_positions")
 """Booleans that are off where they are absent, whatever they were."""
 
 Seconds = Annotated[Quantity, Field(gt=0, le=31_536_000)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
+AccountName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=40)]
 
 
 class BotSettings(Document):
@@ -39,7 +39,7 @@ class BotSettings(Document):
     enabled: bool = False
     close_positions: bool = False
     symbol: Annotated[str, Field(pattern=r"^[A-Z0-9][A-Z0-9./:_-]{0,39}$")] = "BTCUSDC"
-    account: Name = "default"
+    account: AccountName = "default"
     model_id: Annotated[int, Field(ge=1, le=MAX_BOT_ID)] = 1
     buy_class: Annotated[int, Field(ge=0, le=1000)] = 1
     confidence_threshold: Fraction = Decimal("0.40")

@@ -94,6 +94,7 @@ class Config(BaseSettings):
     alpaca_data_feed: Literal["iex", "sip"] = "iex"
     alpaca_data_stream_url: str | None = None
 
+    bot_feed: Literal["auto", "simulated", "alpaca", "binance"] = "auto"
     binance_stream_url: str = "wss://stream.binance.com:9443"
     binance_stream_kind: Literal["trade", "aggTrade"] = "trade"
     candle_grace_ms: Annotated[int, Field(ge=0, le=10_000)] = 250

@@ -25,15 +25,21 @@ def free_port() -> int:
         return port
 
 
-def eventually(condition: Callable[[], object], deadline_seconds: float = 30.0, what: str = "") -> object:
-    """Poll until ``condition`` returns something true and return it; fail, saying what was awaited."""
+def eventually(
+    condition: Callable[[], object],
+    deadline_seconds: float = 30.0,
+    what: str = "",
+    tell: Callable[[], str] | None = None,
+) -> object:
+    """Poll until ``condition`` returns something true and return it; fail, saying what was awaited and what is."""
     end = time.monotonic() + deadline_seconds
     while time.monotonic() < end:
         value = condition()
         if value:
             return value
         time.sleep(0.01)
-    pytest.fail(f"did not happen within {deadline_seconds:g} s: {what or condition}")
+    told = f" {tell()}" if tell is not None else ""
+    pytest.fail(f"did not happen within {deadline_seconds:g} s: {what or condition}{told}")
 
 
 class RedisServer:

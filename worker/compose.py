@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from shared.accounts import DEFAULT_ACCOUNT, AccountConfig, Mode
+from shared.bots import BotControl
 from shared.clock import Clock, SystemClock, TradingCalendar
 from shared.config import DEFAULT_TICKERS, Config
 from shared.errors import ConfigError, StoreError
@@ -23,10 +24,11 @@ from shared.keys import Keys
 from shared.logs import configure_logging, event_fields
 from shared.store import Store, connect
 from worker import failpoints
+from worker.compose_bots import build_fleet
 from worker.core.types import OrderType
 from worker.market.base import MarketData
 from worker.predictors.base import Predictor
-from worker.runtime import AccountLock, ExitCode, Heartbeat, StopSignals
+from worker.runtime import AccountLock, AccountLocked, ExitCode, Heartbeat, StopSignals
 from worker.trading.book import RedisBook
 from worker.trading.cycle import Cycle, CycleOptions
 from worker.trading.dead_man import DeadManSwitch
@@ -34,6 +36,7 @@ from worker.trading.desk import OrderDesk
 from worker.trading.fence import Fence
 from worker.trading.gate import RedisGate
 from worker.trading.lease import Lease
+from worker.trading.mend import Mender
 from worker.trading.ports import Notes
 from worker.trading.process import TradingProcess, Unit
 from worker.trading.pulse import AccountPulse, ProcessPulse
@@ -51,6 +54,7 @@ ENTROPY_LENGTH = 14
 EMERGENCY_REDIS_SECONDS = 0.5
 SWITCH_SECONDS = 0.0005
 """The longest that a thread that sends or cancels waits for one that computes; Python's own default is 5 ms."""
+JOB_PATIENCE_SECONDS = 30.0
 STARTING_CASH = Decimal(100_000)
 EXCHANGE_LATENCY = timedelta(milliseconds=20)
 _LETTERS = string.ascii_lowercase + string.digits
@@ -93,19 +97,19 @@ def open_predictor(config: Config, store: Store) -> Predictor:
     return SourcedPredictor(predictor, source)
 
 
-def open_market_data(config: Config) -> MarketData | None:
+def open_market_data(config: Config, wait_seconds: float = 3.0) -> MarketData | None:
     """What ``MARKET_DATA`` names, or None for the venue's own bars. Raises ConfigError where its package is absent."""
     if config.market_data == "finnhub" and config.finnhub_api_key is not None:
         from worker.market.bounded import BoundedData
         from worker.market.finnhub import FinnhubData
 
         key = config.finnhub_api_key.get_secret_value()
-        return BoundedData(FinnhubData(key, config.finnhub_url, SystemClock()))
+        return BoundedData(FinnhubData(key, config.finnhub_url, SystemClock()), wait_seconds)
     if config.market_data == "yfinance":
         from worker.market.bounded import BoundedData
         from worker.market.yahoo import YahooData
 
-        return BoundedData(YahooData(config.yfinance_url, config.run_dir / "yfinance"))
+        return BoundedData(YahooData(config.yfinance_url, config.run_dir / "yfinance"), wait_seconds)
     return None
 
 
@@ -117,7 +121,8 @@ def open_grok(config: Config) -> GrokPredictor:
     if config.grok_api_key is None:
         raise ConfigError("GROK_API_KEY is not set")
     clock = SystemClock()
-    venue, source = open_venue(config.account(DEFAULT_ACCOUNT), clock), open_market_data(config)
+    venue = open_venue(config.account(DEFAULT_ACCOUNT), clock)
+    source = open_market_data(config, JOB_PATIENCE_SECONDS)
     client = GrokClient(config.grok_api_key.get_secret_value(), config.grok_url, config.grok_model)
     store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
     market = venue if source is None else SourcedMarket(venue, source)
@@ -132,15 +137,20 @@ def build_trader(
     lock: AccountLock,
     pulse: AccountPulse,
     logger: structlog.stdlib.BoundLogger,
+    only: int | None = None,
+    tell: Notes | None = None,
 ) -> tuple[Trader, KeyWatcher]:
-    """One account's trader, with a connection of its own, and the watcher that wakes it."""
+    """One account's trader, with a connection of its own, and the watcher that wakes it.
+
+    With ``only``, of all bots that one; ``tell`` is told whatever happens as well.
+    """
     clock, url = SystemClock(), config.redis_address()
     keys = Keys(config.sixbot_key_prefix)
     store = Store(connect(url), keys)
     calendar = TradingCalendar(ZoneInfo(config.trading_day_tz))
     book, gate = RedisBook(store, account.name, calendar), RedisGate(url, keys, account.name)
     fence = Fence(store, account.name, clock)
-    notes = _notes(store, account.name, clock, logger)
+    notes = _notes(store, account.name, clock, logger, tell)
     holder: list[Trader] = []
 
     def progress() -> None:
@@ -150,7 +160,7 @@ def build_trader(
     switches = SwitchReader(store, clock)
     desk = OrderDesk(venue, gate, book, clock, notes, fence.in_flight, config.unknown_resolve_seconds, account.name)
     cycle = None
-    if account.is_default:
+    if account.is_default and only is None:
         options = CycleOptions(config.active_tickers, OrderType(config.order_type), config.limit_offset_pct)
         predictor = open_predictor(config, store)
         cycle = Cycle(
@@ -169,6 +179,22 @@ def build_trader(
         )
     names = [known.name for known in config.accounts]
     status = TraderStatus(store, account.name, names, mode_of(config, account), book, clock, calendar)
+    fleet = build_fleet(
+        config,
+        account,
+        store,
+        venue,
+        desk,
+        book,
+        clock,
+        calendar,
+        notes,
+        switches.read,
+        entropy,
+        lambda item: holder[0].post(item),
+        logger,
+        only,
+    )
     parts = Parts(
         account=account.name,
         store=store,
@@ -177,6 +203,7 @@ def build_trader(
         book=book,
         desk=desk,
         reconciler=Reconciler(account.name, venue, desk, book, clock, calendar, notes, progress),
+        mender=Mender(store, clock, calendar),
         cycle=cycle,
         fence=fence,
         lease=Lease(store, account.name, lock.identity, entropy()),
@@ -190,6 +217,7 @@ def build_trader(
         cycle_seconds=config.cycle_seconds,
         dead_man=_dead_man(config, venue, status, clock, logger),
         logger=logger,
+        bots=fleet,
     )
     trader = Trader(parts, signals, prepare=_preparation(config, account, store, venue, pulse, clock))
     holder.append(trader)
@@ -215,11 +243,15 @@ def _dead_man(
     return DeadManSwitch(venue, seconds, clock, lambda why: status.fault("dead_man", why))
 
 
-def _notes(store: Store, account: str, clock: Clock, logger: structlog.stdlib.BoundLogger) -> Notes:
+def _notes(
+    store: Store, account: str, clock: Clock, logger: structlog.stdlib.BoundLogger, tell: Notes | None = None
+) -> Notes:
     """What happened, into the log and the ``events`` stream; the book writes orders itself, with their change."""
 
     def notes(kind: str, /, **fields: object) -> None:
         logger.info(kind, **fields)
+        if tell is not None:
+            tell(kind, **fields)
         if kind == "order":
             return
         told = {"time": clock.now().isoformat(), "account": account, **fields}
@@ -299,6 +331,35 @@ def run_trading(config: Config, account: str | None) -> ExitCode:
     finally:
         for venue in venues.values():
             venue.close()
+    return ExitCode.OK
+
+
+def run_bot(config: Config, bot_id: int, tell: Notes) -> ExitCode:
+    """One bot in the foreground, as the trader of its account. Raises AccountLocked naming who trades it already."""
+    clock, signals = SystemClock(), StopSignals()
+    signals.install()
+    store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
+    account = config.account(BotControl(store, clock).read(bot_id).value.account)
+    name = process_name("trading", account.name)
+    lock = AccountLock(config.run_dir, account.name)
+    lock.acquire()
+    holder = store.read_raw(store.keys.lease(account.name))
+    if holder is not None and not holder.decode(errors="replace").startswith(f"{lock.identity}#"):
+        lock.release()
+        raise AccountLocked(f"{store.keys.lease(account.name)} is held by {holder.decode(errors='replace')}")
+    logger = configure_logging(name, config.log_level, config.log_format, config.log_dir)
+    pulse = ProcessPulse(Heartbeat(name, store, clock), [account.name], clock)
+    own, venue = pulse.accounts[account.name], open_venue(account, clock)
+
+    def build() -> _Running:
+        return _Running(*build_trader(config, account, signals, venue, lock, own, logger, bot_id, tell))
+
+    tell("started", bot_id=bot_id, account=account.name, venue=venue.name, mode=venue.mode)
+    try:
+        TradingProcess([Unit(lock, build, own, logger)], pulse, signals).run()
+    finally:
+        venue.close()
+        tell("stopped", bot_id=bot_id)
     return ExitCode.OK
 
 

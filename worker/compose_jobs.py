@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import sys
 from collections.abc import Callable
@@ -108,6 +109,8 @@ def _await_queue(config: Config, store: Store, heartbeat: Heartbeat, signals: St
 def run_jobs(config: Config, owner: str) -> ExitCode:
     """The jobs worker's process, until it is told to stop. Raises ConfigError, StoreRefused."""
     logger = configure_logging("jobs", config.log_level, config.log_format, config.log_dir)
+    for chatty in ("rq.worker", "rq.scheduler", "rq.job"):  # a line for every look at the registries
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     signals = StopSignals()
     signals.install()
     clock, url = SystemClock(), config.redis_address()
@@ -116,6 +119,7 @@ def run_jobs(config: Config, owner: str) -> ExitCode:
     heartbeat = Heartbeat("jobs", store, clock)
     queue = _await_queue(config, store, heartbeat, signals)
     if queue is None:
+        heartbeat.farewell()
         return ExitCode.OK
     leader = Leadership(store, owner)
     listener = _listener(config, Store(connect(url), keys), lambda: leader.held, logger)

@@ -347,6 +347,8 @@ def _mangled(key: Callable[[Bench], str], kind: str) -> Calamity:
                 made.stack.redis.delete(name)
             if name == "trades_log":
                 made.rules = replace(made.rules, log_since=datetime.now(UTC))
+            if name.startswith("order:"):
+                made.rules = replace(made.rules, counted_at_least=True)
             made.stack.kill("trading")
             made.revive("trading")
 

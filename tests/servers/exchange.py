@@ -91,11 +91,12 @@ class WitnessedExchange(Exchange):
 class ExchangeServer:
     """``url``, and the engine whose book is the oracle."""
 
-    def __init__(self, directory: Path, *, latency_ms: int = 5, url: str | None = None) -> None:
+    def __init__(self, directory: Path, *, latency_ms: int = 5, url: str | None = None, partial: bool = False) -> None:
         self.url = url or f"http://127.0.0.1:{free_port()}"
         self.market = SeededMarket(6, TICKERS)
         self._ledger = Ledger(directory / "exchange.db")
-        options = EngineOptions(latency=timedelta(milliseconds=latency_ms))
+        chance = 2.0 if partial else 0.0
+        options = EngineOptions(latency=timedelta(milliseconds=latency_ms), partial_chance=chance)
         self.engine = MatchingEngine(self._ledger.load(Decimal(100_000)), self.market.instrument, options, lambda: 1.0)
         self.exchange = WitnessedExchange(self.market, self.engine, self._ledger, SystemClock(), TOKEN, admin=True)
         self.exchange.arrivals, self.exchange.book, self.exchange.lies = [], self.engine, Lies()

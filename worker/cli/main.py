@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from worker.cli import access, drill, model, model_train, operate, orders, replay, tools, up
+from worker.cli import access, bot, drill, model, model_train, operate, orders, replay, tools, up
 from worker.cli.worker import worker
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -25,6 +25,7 @@ app.command("worker")(worker)
 app.add_typer(operate.settings_app, name="settings")
 app.add_typer(operate.risk_app, name="risk")
 app.add_typer(orders.orders_app, name="orders")
+app.add_typer(bot.bot_app, name="bot")
 model.model_app.command("train")(model_train.train)
 app.add_typer(model.model_app, name="model")
 app.add_typer(access.user_app, name="user")

@@ -30,9 +30,19 @@ def replay(
     cash: Annotated[str, typer.Option(help="Starting cash.")] = "100000",
     cycle_seconds: Annotated[float | None, typer.Option(help="Instead of CYCLE_SECONDS.", min=1)] = None,
     horizon: Annotated[int | None, typer.Option(help="Instead of PREDICT_HORIZON_MINUTES.", min=1)] = None,
+    bot: Annotated[int | None, typer.Option(help="Replay trades through this stream bot instead.", min=2)] = None,
+    bot_json: Annotated[Path | None, typer.Option(help="The bot's fields, instead of those in Redis.")] = None,
+    model: Annotated[Path | None, typer.Option(help="The bot's model as LightGBM text, not the registry's.")] = None,
+    speed: Annotated[str, typer.Option(help="max, or how many times as fast as recorded; for --bot.")] = "max",
     json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON value.")] = False,
 ) -> None:
-    """Replay bars through the trading cycle, with a model trained only on bars before them."""
+    """Replay bars through the trading cycle, with a model trained only on bars before them; or trades through a bot."""
+    if bot is not None:
+        from worker.cli.replay_bot import replay_bot
+
+        with exit_codes():
+            done = replay_bot(data, bot, bot_json, model, read_switches(settings), out, _cash(cash), speed, json=json)
+        raise typer.Exit(Exit.OK if done else Exit.INTERRUPTED)
     with exit_codes():
         config = load_config()
         switches = read_switches(settings)

@@ -40,3 +40,9 @@ def effect_of(client_order_id: str | None) -> Effect | None:
     """Entry or exit, by the id's letter; None for an id that is not ours."""
     match = _PATTERN.match(client_order_id or "")
     return _EFFECT[match[1]] if match else None
+
+
+def bot_of(client_order_id: str | None) -> int | None:
+    """The bot whose order an id names; None for an id that is not ours."""
+    match = _PATTERN.match(client_order_id or "")
+    return int(match[2]) if match else None

@@ -124,10 +124,11 @@ def _position(bundle: Bundle, order: Order, filled_at: datetime, venue: str) -> 
         entry_order_id=order.client_order_id,
         entry_time=filled_at,
         reason=order.reason,
+        confidence=order.confidence,
     )
     changed = add_fill(position, order.side, qty, notional, fees, order.client_order_id, filled_at)
     if changed.is_closed and order.effect is Effect.EXIT and not changed.exit_reason:
-        changed = replace(changed, exit_reason=OTHER_EXIT)
+        changed = replace(changed, exit_reason=order.exit_reason or OTHER_EXIT)
     return changed
 
 

@@ -136,12 +136,19 @@ class MatchingEngine:
             raise OrderRefused("bad_type", f"{request.type} orders are not traded here")
         if (request.type is OrderType.LIMIT) != (request.limit_price is not None and request.limit_price > 0):
             raise OrderRefused("bad_price", "a limit order, and only that, has a positive limit price")
+        if request.post_only and self._would_take(request):
+            raise OrderRefused("would_take", f"{request.limit_price} would take, and the order is post-only")
         if request.side is Side.SELL:
             free = self.holding(request.ticker).qty - self._selling(request.ticker)
             if request.qty > free:
                 raise OrderRefused("insufficient_quantity", f"{request.qty} {request.ticker} asked, {free} free")
         elif self._cost(request) > self.buying_power():
             raise OrderRefused("insufficient_buying_power", f"{self._cost(request):.2f} > {self.buying_power():.2f}")
+
+    def _would_take(self, request: OrderRequest) -> bool:
+        """Whether a limit lies beyond the last price; at it, it rests."""
+        price = self.price(request.ticker)
+        return price is not None and ((request.limit_price or ZERO) - price) * request.side.sign > 0
 
     def _cost(self, request: OrderRequest) -> Decimal:
         price = request.limit_price or self.price(request.ticker) or ZERO
@@ -180,6 +187,10 @@ class MatchingEngine:
             if at is not None:
                 updates += self._fill(item, at, now)
         return updates
+
+    def mark(self, ticker: str, price: float) -> None:
+        """The last price, where no working order can have been reached by it."""
+        self._prices[ticker] = price
 
     def on_bar(self, ticker: str, bar: Bar) -> list[OrderUpdate]:
         """One bar: what was placed by its start fills within it."""

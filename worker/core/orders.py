@@ -84,7 +84,8 @@ class Order:
 
     ``filled_qty`` and ``filled_notional`` are the best known totals and only grow. ``reserved`` is what the order
     takes from the day's cap, in 1e-6 of the quote currency. ``claims`` share a foreign order's fills out, in the order
-    in which they filled. ``version`` counts writes.
+    in which they filled. ``version`` counts writes. ``exit_reason`` is what a position is closed for when this order
+    closes it.
     """
 
     client_order_id: str
@@ -114,6 +115,9 @@ class Order:
     history: tuple[tuple[str, str], ...] = ()
     claims: tuple[Claim, ...] = ()
     version: int = 0
+    exit_reason: str = ""
+    confidence: str = ""
+    post_only: bool = False
 
     @property
     def notional(self) -> Decimal:
@@ -148,6 +152,7 @@ class Order:
             time_in_force=self.time_in_force,
             limit_price=self.limit_price,
             reduce_only=self.effect is Effect.EXIT,
+            post_only=self.post_only,
         )
 
 

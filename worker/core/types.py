@@ -59,7 +59,10 @@ class OrderState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
-    """What is sent to a venue, once, under a client order id of ours (at most 32 characters)."""
+    """What is sent to a venue, once, under a client order id of ours (at most 32 characters).
+
+    ``post_only`` asks for a limit that never takes: where the venue knows that, it refuses one that would.
+    """
 
     client_order_id: str
     ticker: str
@@ -69,6 +72,7 @@ class OrderRequest:
     time_in_force: TimeInForce = TimeInForce.DAY
     limit_price: Decimal | None = None
     reduce_only: bool = False
+    post_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

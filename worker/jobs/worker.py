@@ -28,8 +28,8 @@ from worker.runtime import Heartbeat, StopSignals, end_with_parent
 TURN_SECONDS = 1
 RETRY_SECONDS = 1.0
 MONITOR_SECONDS = 2
-MAINTENANCE_SECONDS = 5
-LOST_SECONDS = 10
+MAINTENANCE_SECONDS = 3
+LOST_SECONDS = 7
 """A job whose worker gave no sign of life for so long counts as abandoned; RQ's own figure is a minute more."""
 
 Chore = Callable[[], None]
@@ -79,15 +79,15 @@ class Horses(Worker):
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
         end_with_parent()
 
-    def turn(self) -> bool:
-        """Move what is due to the queue, tidy up, run one job or wait a second for one; whether one ran.
+    def turn(self) -> str | None:
+        """Move what is due to the queue, tidy up, run one job or wait a second for one; the id of what ran.
 
         Raises redis' errors.
         """
         self._tidy()
         if is_suspended(self.connection, self):
             time.sleep(TURN_SECONDS)
-            return False
+            return None
         self.heartbeat()
         try:
             found = self.queue_class.dequeue_any(
@@ -99,12 +99,13 @@ class Horses(Worker):
                 death_penalty_class=self.death_penalty_class,
             )
         except DequeueTimeout:
-            return False
-        if found is not None:
-            job, queue = found
-            job.redis_server_version = self.get_redis_server_version()  # type: ignore[no-untyped-call]
-            self.execute_job(job, queue)
-        return found is not None
+            return None
+        if found is None:
+            return None
+        job, queue = found
+        job.redis_server_version = self.get_redis_server_version()  # type: ignore[no-untyped-call]
+        self.execute_job(job, queue)
+        return str(job.id)
 
     def _tidy(self) -> None:
         scheduler: Any = self._due
@@ -138,6 +139,7 @@ class JobsWorker:
         while not self._signals.stopping.is_set():
             self._alive()
             for chore in self._chores:
+                self._heartbeat.beat()  # each may wait for a Redis that hangs
                 self._guarded(chore, chore)
             if not self._guarded(self, self._turn):
                 self._signals.stopping.wait(RETRY_SECONDS)
@@ -154,7 +156,9 @@ class JobsWorker:
             horses = self._connect(self._alive)
             horses.register_birth()  # type: ignore[no-untyped-call]
             self._horses = horses
-        if self._horses.turn():
+        ran = self._horses.turn()
+        if ran is not None:
+            self._logger.info("job_ran", job=ran)
             self._heartbeat.active()
 
     def _guarded(self, name: object, step: Callable[[], None]) -> bool:

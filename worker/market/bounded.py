@@ -10,8 +10,6 @@ from shared.errors import VenueUnavailable
 from worker.core.types import Bar, LastPrice
 from worker.market.base import MarketData
 
-WAIT_SECONDS = 3.0
-
 Key = tuple[tuple[str, ...], int, int]
 
 
@@ -28,7 +26,7 @@ class _Reading:
 class BoundedData:
     """``inner``, waited for at most ``wait_seconds``; a reading that comes later serves the next question."""
 
-    def __init__(self, inner: MarketData, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(self, inner: MarketData, wait_seconds: float) -> None:
         self._inner, self._wait = inner, wait_seconds
         self._reading: _Reading | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib.resources import files
@@ -14,6 +15,7 @@ from worker.core.decide import thresholds
 from worker.core.orders import Order
 from worker.core.types import Effect, Execution
 from worker.replay.run import EquityPoint, ReplayResult
+from worker.trading.memory import MemoryLedger
 
 ZERO = Decimal(0)
 CURVE_POINTS = 1500
@@ -32,11 +34,16 @@ class Fill:
 
 def fills_of(result: ReplayResult) -> list[Fill]:
     """Every execution, in the order of time."""
-    reasons = {p.id: p.exit_reason for p in [*result.ledger.closed_positions(), *result.ledger.open_positions()]}
+    return fills_in(result.ledger)
+
+
+def fills_in(ledger: MemoryLedger) -> list[Fill]:
+    """Likewise, of a ledger."""
+    reasons = {p.id: p.exit_reason for p in [*ledger.closed_positions(), *ledger.open_positions()]}
     rows = [
         Fill(order, execution, reasons.get(order.position_id, "") if order.effect is Effect.EXIT else "")
-        for order in result.ledger.orders()
-        for execution in result.ledger.executions(order.client_order_id)
+        for order in ledger.orders()
+        for execution in ledger.executions(order.client_order_id)
     ]
     return sorted(rows, key=lambda f: (f.execution.time, f.execution.execution_id))
 
@@ -50,13 +57,13 @@ def report_document(result: ReplayResult, model: dict[str, Any], files_used: dic
         "model": model,
         "settings": result.switches.settings.value.plain(),
         "risk": result.switches.risk.value.plain(),
-        "fills": [_fill_row(f) for f in fills_of(result)],
-        "equity": [_equity_row(p) for p in result.equity],
+        "fills": [fill_row(f) for f in fills_of(result)],
+        "equity": [equity_row(p) for p in result.equity],
         "summary": summary(result),
     }
 
 
-def _fill_row(fill: Fill) -> dict[str, Any]:
+def fill_row(fill: Fill) -> dict[str, Any]:
     return {
         "time": rfc3339(fill.execution.time),
         "decision_time": rfc3339(fill.order.created_at),
@@ -70,7 +77,7 @@ def _fill_row(fill: Fill) -> dict[str, Any]:
     }
 
 
-def _equity_row(point: EquityPoint) -> dict[str, str]:
+def equity_row(point: EquityPoint) -> dict[str, str]:
     time, cash, value = point
     return {
         "time": rfc3339(time),
@@ -104,7 +111,7 @@ def summary(result: ReplayResult) -> dict[str, Any]:
         "wins": total.wins,
         "losses": total.losses,
         "win_rate": total.wins / decided * 100 if decided else None,
-        "max_drawdown": str(_drawdown(result)),
+        "max_drawdown": str(drawdown_of(result.options.cash, result.equity)),
         "exposure": result.exposed_bars / len(result.equity) if result.equity else 0.0,
         "denials": result.denials,
         "errors": result.errors[:20],
@@ -116,23 +123,24 @@ def _equity(point: EquityPoint) -> Decimal:
     return cash + value
 
 
-def _drawdown(result: ReplayResult) -> Decimal:
+def drawdown_of(cash: Decimal, equity: Sequence[EquityPoint]) -> Decimal:
     """The deepest fall from a high of the equity, in money."""
-    high = deepest = result.options.cash * 0
-    high = result.options.cash
-    for point in result.equity:
+    high, deepest = cash, ZERO
+    for point in equity:
         value = _equity(point)
         high = max(high, value)
         deepest = max(deepest, high - value)
     return deepest
 
 
-def write_report(directory: Path, document: dict[str, Any]) -> tuple[Path, Path]:
+def write_report(
+    directory: Path, document: dict[str, Any], page: Callable[[dict[str, Any]], str] | None = None
+) -> tuple[Path, Path]:
     """``report.json`` and ``report.html`` in the folder; returns both paths."""
     directory.mkdir(parents=True, exist_ok=True)
     as_json, as_html = directory / "report.json", directory / "report.html"
     as_json.write_text(json.dumps(document, indent=1))
-    as_html.write_text(render(document))
+    as_html.write_text((page or render)(document))
     return as_json, as_html
 
 
@@ -142,11 +150,11 @@ def render(document: dict[str, Any]) -> str:
 
     environment = Environment(autoescape=True)
     template = environment.from_string(files("worker.replay").joinpath("report.html").read_text())
-    curve = _curve([(row["time"], float(row["equity"])) for row in document["equity"]])
+    curve = svg_curve([(row["time"], float(row["equity"])) for row in document["equity"]])
     return template.render(report=document, summary=document["summary"], curve=curve, shown=SHOWN_FILLS)
 
 
-def _curve(points: list[tuple[str, float]]) -> dict[str, Any] | None:
+def svg_curve(points: list[tuple[str, float]]) -> dict[str, Any] | None:
     """An SVG path through at most 1,500 points."""
     if len(points) < 2:
         return None

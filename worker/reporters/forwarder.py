@@ -9,6 +9,7 @@ and its own note tells it again, under the same id.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -82,15 +83,20 @@ class Told:
     @classmethod
     def of(cls, found: object) -> Told | None:
         """None where it is missing or mangled: then telling begins with what happens from now on."""
-        if not isinstance(found, dict) or not isinstance(found.get("cursor"), str):
+        if not isinstance(found, dict):
+            return None
+        known = {name: value for name, value in found.items() if name in cls.__slots__}
+        counts = [known.get(name, 0) for name in ("attempts", "delivered", "lost")]
+        ids = [known.get("cursor"), known.get("upto") or "0-0"]
+        looks = [look for name in ("seen", "upto_seen") if isinstance(look := known.get(name, {}), dict)]
+        sound = all(type(count) is int for count in counts) and all(_is_id(name) for name in ids) and len(looks) == 2
+        if not sound or not all(isinstance(value, str) for look in looks for value in look.values()):
             return None
         try:
-            told = cls(**{n: v for n, v in found.items() if n in cls.__slots__})
-            if told.report is not None:
-                Report.of(told.report)
+            Report.of(known["report"]) if known.get("report") is not None else None
+            return cls(**known)
         except (TypeError, ValueError):
             return None
-        return told
 
     def done(self, at: str) -> Told:
         """The report has arrived."""
@@ -212,6 +218,10 @@ class Forwarder:
 
     def _keep(self, told: Told) -> None:
         self._store.put_json(self._key, told.document())
+
+
+def _is_id(name: object) -> bool:
+    return isinstance(name, str) and re.fullmatch(r"\d{1,20}-\d{1,20}", name) is not None
 
 
 def _delivery_id(report: Report, attempts: int) -> str:

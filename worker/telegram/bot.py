@@ -11,7 +11,7 @@ import structlog
 
 from shared.clock import Clock
 from shared.control import Actor, Control
-from shared.errors import SixbotError, StoreError
+from shared.errors import SixbotError, StoreError, StoreUnreachable
 from shared.store import Store
 from worker.core.telling import clean
 
@@ -86,15 +86,17 @@ class Bot:
             return HELP if word.startswith("/") else None
         try:
             return command(message, rest.strip())
-        except StoreError:
-            return "Redis does not answer; nothing was read or changed"
+        except StoreUnreachable:
+            return "Redis does not answer; whether anything was changed is not known"
         except SixbotError as error:
             return f"not done: {clean(str(error))}"
+        except Exception:  # the last net: one command must not be in the way of the next, which may be a stop
+            self._logger.exception("command_failed", command=word)
+            return "not done: an error of sixbot's own, see the log of jobs; stop by another way if that was a stop"
 
     # -- looking --------------------------------------------------------------------------------------------------
 
     def _status(self, _message: Message, _rest: str) -> str:
-        self._store.read_raw(self._store.keys.trading_settings)
         found, stop = self._json("trading_status"), self._json("stop_report")
         latch = self._json("stop_latch")
         lines = [f"{_shown(found.get('mode'))} {_shown(found.get('state'))}"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 import structlog
@@ -17,7 +17,7 @@ from worker.telegram.api import LONGEST_TEXT, TelegramApi, TelegramError
 from worker.telegram.bot import Bot, Message
 
 LISTEN_SECONDS = 20
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 10.0
 OFFSET_SECONDS = 5 * 86_400
 """How long an offset holds: after a week without an update Telegram numbers the next one at random."""
 NOTE_AGAIN_SECONDS = 3600.0
@@ -96,25 +96,32 @@ class CommandListener:
         updates = self._api.call("getUpdates", asked, LISTEN_SECONDS)
         if self._stopping.is_set():
             return
+        answers: list[tuple[int, str]] = []
         for update in updates if isinstance(updates, list) else []:
             number = update.get("update_id") if isinstance(update, dict) else None
             if isinstance(number, bool) or not isinstance(number, int) or number < self._offset:
                 continue
-            self._take(update)
+            answers += self._take(update)
             self._offset, self._offset_until = number + 1, self._clock.monotonic() + OFFSET_SECONDS
             self._keep_offset()
 
-    def _take(self, update: object) -> None:
+        self._tell(answers)
+
+    def _take(self, update: object) -> list[tuple[int, str]]:
+        """Do it; answers wait until everything that was said is done, since sending one may take its time."""
         message = Message.of(update)
         if message is None:
-            return
+            return []
         if message.chat_id not in self._allowed:
             self._note_stranger(message)
-            return
+            return []
         text = self._bot.answer(message)
-        for page in pages(text.splitlines(), LONGEST_TEXT) if text else []:
+        return [(message.chat_id, page) for page in pages(text.splitlines(), LONGEST_TEXT)] if text else []
+
+    def _tell(self, answers: Sequence[tuple[int, str]]) -> None:
+        for chat_id, page in answers:
             try:
-                self._send(self._api, message.chat_id, page)
+                self._send(self._api, chat_id, page)
             except TelegramError as error:  # it is done; only the answer is lost
                 self._logger.warning("telegram_answer_lost", why=str(error))
 

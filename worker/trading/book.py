@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
@@ -15,13 +16,14 @@ from shared.errors import DocumentError, StoreRefused
 from shared.keys import STREAM_LIMITS, TERMINAL_ORDERS_KEPT
 from shared.logs import event_fields
 from shared.store import MAX_RECORD_BYTES, Store, translated_errors
+from worker.core import ids
 from worker.core.foreign import Holdings
 from worker.core.ledger import Bundle, Change, update_log, update_stats
-from worker.core.orders import GIVEN_UP, MICRO, Order, micros
+from worker.core.orders import GIVEN_UP, MICRO, Order, micros, observe
 from worker.core.positions import Position
 from worker.core.risk import DayCounters
 from worker.core.stats import Stats, read_stats
-from worker.core.types import OrderState
+from worker.core.types import Execution, OrderState, VenueOrder
 from worker.failpoints import failpoint
 from worker.trading.gate import COUNTERS_TTL_SECONDS
 from worker.trading.ports import DayFigures
@@ -290,6 +292,9 @@ class RedisBook:
 
     def adopt(self, order: Order) -> None:
         keys = self._store.keys
+        known = self._known_fills(order) if ids.is_ours(order.client_order_id) else []
+        if known:
+            order = observe(self._placed(order), _unfilled(order), known, order.updated_at)
         with translated_errors(), self._store.client.pipeline(transaction=True) as pipe:
             pipe.hset(keys.order(order.client_order_id), mapping=cast("Any", order_fields(order)))
             if order.is_final:
@@ -297,9 +302,35 @@ class RedisBook:
                 pipe.zadd(keys.orders_history, {order.client_order_id: order.created_at.timestamp()})
             else:
                 pipe.sadd(keys.orders_open, order.client_order_id)
-            if not order.is_external:
+            if not order.is_external and not known:
                 self._count(pipe, order)
             pipe.execute()
+
+    def _known_fills(self, order: Order) -> list[Execution]:
+        """Fills that stand although the order's hash was lost: position, statistics and counters have them already."""
+        with translated_errors():
+            found = cast(
+                "dict[bytes, bytes]", self._store.client.hgetall(self._store.keys.fills(order.client_order_id))
+            )
+        try:
+            return [read_execution(raw) for raw in found.values()]
+        except _MANGLED as error:
+            raise StoreRefused(f"fills of {order.client_order_id} cannot be read: {error!r}") from error
+
+    def _placed(self, order: Order) -> Order:
+        """The order in the position that it belonged to: its own, or one that names it as its exit."""
+        keys, client, name = self._store.keys, self._store.client, order.client_order_id
+        with translated_errors():
+            open_ids = sorted(cast("set[bytes]", client.smembers(keys.positions_open)))
+            closed_ids = cast("list[bytes]", client.zrevrange(keys.positions_closed, 0, _CHUNK - 1))
+            with client.pipeline(transaction=False) as pipe:
+                for member in [name.encode(), *open_ids, *closed_ids]:
+                    pipe.hmget(keys.position(member.decode()), "id", "entry_order_id", "exit_order_id", "bot_id")
+                rows = cast("list[list[bytes | None]]", pipe.execute())
+        for found, entry, leave, bot in rows:
+            if found is not None and bot is not None and name.encode() in (entry, leave):
+                return replace(order, position_id=found.decode(), bot_id=bot.decode())
+        return order
 
     def _count(self, pipe: redis.client.Pipeline, order: Order) -> None:
         """What the gate counts of an order that it let through."""
@@ -339,6 +370,18 @@ class RedisBook:
                     pipe.zrem(keys.orders_history, member)
                 pipe.execute()
             return len(oldest)
+
+
+def _unfilled(order: Order) -> VenueOrder:
+    """The order as a venue would tell it that says nothing of fills."""
+    return VenueOrder(
+        venue_order_id=order.venue_order_id,
+        client_order_id=order.client_order_id,
+        ticker=order.ticker,
+        side=order.side,
+        qty=order.qty,
+        state=order.state,
+    )
 
 
 def _json(pipe: redis.client.Pipeline, key: str) -> object:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TypeVar
 
 from shared.clock import Clock, TradingCalendar
 from shared.documents import RiskSettings, TradingSettings
 from shared.errors import PredictionError, SixbotError, StoreError
 from worker.core import ids
 from worker.core.decide import entry_size, exit_size, passive_limit, signal, thresholds
-from worker.core.orders import Order, micros
+from worker.core.orders import EXTERNAL, Order, micros
 from worker.core.positions import Position
 from worker.core.risk import HELD_BY_OTHERS, BookView, Denial, Intent, MarketView, judge_intent
 from worker.core.types import (
@@ -35,6 +36,8 @@ from worker.venues.base import Venue
 ZERO = Decimal(0)
 ANY_HOLDING = Decimal(1)
 BOT_ID = 1
+_OURS = frozenset({str(BOT_ID), EXTERNAL})
+T = TypeVar("T", Order, Position)
 _ATTEMPTS_AFTER_A_CHANGE = 3
 
 
@@ -134,7 +137,7 @@ class _Run:
         predictions = self._report.predictions
         if len(predictions) < 2:
             return list(predictions)
-        held = _held(self._cycle._book.open_positions())
+        held = _held(_mine(self._cycle._book.open_positions()))
 
         def rank(ticker: str) -> tuple[bool, float]:
             change = predictions[ticker].change_pct
@@ -246,15 +249,16 @@ class _Run:
         frozen = {o.ticker: o.state.value for o in orders if o.state in UNRESOLVED}
         frozen |= dict.fromkeys(self._snapshot.external - frozen.keys(), HELD_BY_OTHERS)
         at_venue = {p.ticker: p.signed_qty for p in self._snapshot.positions}
-        held = _held(positions)
+        held, mine = _held(_mine(positions)), _mine(orders)
         if cycle._desk.last_fill_at is None or cycle._desk.last_fill_at < self._snapshot.read_at:
             held = {t: min(q, at_venue.get(t, ZERO)) for t, q in held.items()}
         return BookView(
             held=held,
-            working=frozenset(o.ticker for o in orders),
+            working=frozenset(o.ticker for o in mine),
             frozen=frozen,
-            selling=_selling(orders),
-            open_tickers=frozenset(held) | {o.ticker for o in orders if o.effect is Effect.ENTRY},
+            selling=_selling(mine),
+            open_tickers=frozenset(p.symbol for p in positions)
+            | {o.ticker for o in orders if o.effect is Effect.ENTRY},
             day=figures.counters,
             last_trade=figures.last_trade,
             run_orders=len(self._report.submitted),
@@ -271,7 +275,7 @@ class _Run:
         if day != cycle._calendar.day_of(self._snapshot.read_at):
             return Denial("WRONG_DAY", f"{day.name} began during the cycle")
         name = ids.mint(intent.effect, BOT_ID, cycle._entropy())
-        positions = {p.symbol: p.id for p in cycle._book.open_positions()}
+        positions = {p.symbol: p.id for p in _mine(cycle._book.open_positions())}
         order = Order(
             client_order_id=name,
             account=cycle._account,
@@ -302,6 +306,11 @@ class _Run:
         if intent.effect is Effect.ENTRY and self._buying_power is not None:
             self._buying_power -= intent.notional
         return None
+
+
+def _mine(found: Sequence[T]) -> list[T]:
+    """What is the cycle bot's, or nobody's that we know: stream bots manage theirs, on the same account."""
+    return [one for one in found if one.bot_id in _OURS]
 
 
 def _held(positions: Sequence[Position]) -> dict[str, Decimal]:

@@ -18,6 +18,7 @@ from shared.errors import (
     OrderNotFound,
     StoreUnreachable,
     VenueAmbiguous,
+    VenueError,
     VenueRejected,
     VenueUnavailable,
 )
@@ -29,7 +30,7 @@ from worker.core.types import Execution, OrderState, OrderUpdate, VenueOrder
 from worker.failpoints import failpoint
 from worker.trading.gate import GATE_SECONDS
 from worker.trading.ports import Book, Gate, Notes, Ticket
-from worker.venues.base import Venue
+from worker.venues.base import CancelOutcome, Venue
 
 S = OrderState
 UNRESOLVED = frozenset({S.INTENT, S.UNKNOWN, S.ABSENT})
@@ -58,6 +59,8 @@ class OrderDesk:
         self.last_fill_at: datetime | None = None
         self.changes = 0
         """Rises after everything that this desk changed in the book, so that a reader knows when to read again."""
+        self.on_change: Callable[[Change], None] | None = None
+        """Told of every change of an order, in the thread that made it."""
 
     # -- sending --------------------------------------------------------------------------------------------------
 
@@ -110,6 +113,24 @@ class OrderDesk:
         failpoint("submit.taken")
         return self._book.order(name) or order
 
+    def cancel(self, order: Order) -> None:
+        """Ask the venue to cancel an order and take in what became of it, as far as the venue can say.
+
+        Raises StoreError. An order without the venue's id, or one that may not exist, is left as it is.
+        """
+        name = order.client_order_id
+        if not order.venue_order_id or order.state in UNRESOLVED or order.is_final:
+            return
+        if order.state in {S.SUBMITTED, S.ACCEPTED, S.PARTIALLY_FILLED}:
+            self._act(name, S.PENDING_CANCEL, "")
+        result = self._venue.cancel(order.venue_order_id)
+        if result.outcome is CancelOutcome.UNCONFIRMED:
+            self._notes("cancel_unconfirmed", client_order_id=name, message=result.message)
+        try:
+            self.take(self._venue.order_by_client_id(name), ())
+        except VenueError as error:
+            self._notes("cancel_unread", client_order_id=name, message=str(error))
+
     # -- news -----------------------------------------------------------------------------------------------------
 
     def take_update(self, update: OrderUpdate) -> None:
@@ -134,6 +155,7 @@ class OrderDesk:
         self.changes += 1
         failpoint("apply.after")
         self._by_venue_id[told.venue_order_id] = name
+        self._heard(change)
         if change.after.order.filled_qty != change.before.order.filled_qty:
             self.last_fill_at = now
         self._tell(change)
@@ -161,7 +183,12 @@ class OrderDesk:
         failpoint("act.after")
         if change is not None:
             self.changes += 1
+            self._heard(change)
             self._tell(change)
+
+    def _heard(self, change: Change) -> None:
+        if self.on_change is not None and change.changed:
+            self.on_change(change)
 
     def _tell(self, change: Change) -> None:
         before, after = change.before.order, change.after.order

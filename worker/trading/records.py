@@ -11,6 +11,7 @@ from shared.clock import parse_rfc3339, rfc3339
 from worker.core.orders import Claim, Order
 from worker.core.positions import Position
 from worker.core.types import Effect, Execution, OrderState, OrderType, Side, TimeInForce
+from worker.core.wire import dump_execution, load_execution
 
 Hash = Mapping[bytes, bytes]
 
@@ -47,6 +48,9 @@ def order_fields(order: Order) -> dict[str, str]:
         "fees": str(order.fees),
         "claims": json.dumps([[c.position_id, str(c.qty), str(c.notional), str(c.fees)] for c in order.claims]),
         "version": str(order.version),
+        "exit_reason": order.exit_reason,
+        "confidence": order.confidence,
+        "post_only": "1" if order.post_only else "",
     }
 
 
@@ -84,42 +88,20 @@ def read_order(found: Hash) -> Order:
             for name, qty, notional, fees in json.loads(text.get("claims", "[]"))
         ),
         version=int(text["version"]),
+        exit_reason=text.get("exit_reason", ""),
+        confidence=text.get("confidence", ""),
+        post_only=bool(text.get("post_only")),
     )
 
 
 def execution_text(execution: Execution) -> str:
     """A value of the hash ``fills:{client_order_id}``."""
-    return json.dumps(
-        {
-            "execution_id": execution.execution_id,
-            "venue_order_id": execution.venue_order_id,
-            "client_order_id": execution.client_order_id,
-            "ticker": execution.ticker,
-            "side": execution.side.value,
-            "qty": str(execution.qty),
-            "price": str(execution.price),
-            "fee": str(execution.fee),
-            "time": rfc3339(execution.time),
-            "derived": execution.derived,
-        }
-    )
+    return json.dumps(dump_execution(execution))
 
 
 def read_execution(raw: bytes) -> Execution:
-    """The inverse."""
-    found = json.loads(raw)
-    return Execution(
-        execution_id=found["execution_id"],
-        venue_order_id=found["venue_order_id"],
-        client_order_id=found["client_order_id"],
-        ticker=found["ticker"],
-        side=Side(found["side"]),
-        qty=Decimal(found["qty"]),
-        price=Decimal(found["price"]),
-        fee=Decimal(found["fee"]),
-        time=parse_rfc3339(found["time"]),
-        derived=bool(found["derived"]),
-    )
+    """The inverse. Raises KeyError, TypeError, ValueError or ArithmeticError on a mangled value."""
+    return load_execution(json.loads(raw))
 
 
 def position_fields(position: Position) -> dict[str, str]:

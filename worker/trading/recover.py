@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from shared.bots import CYCLE_BOT
 from shared.clock import Clock, TradingCalendar
 from shared.errors import VenueUnavailable
 from worker.core import ids
 from worker.core.foreign import BY_LIQUIDATION, BY_STOP, FOUND
 from worker.core.orders import EXTERNAL, Order
-from worker.core.types import Effect, Execution, OrderState, Side, TimeInForce, VenueOrder
+from worker.core.types import Effect, Execution, OrderState, OrderType, Side, TimeInForce, VenueOrder
 from worker.failpoints import failpoint
 from worker.trading.desk import OrderDesk
 from worker.trading.ports import Book, Notes
@@ -73,15 +74,19 @@ class Recovery:
         replaced = self._replaced(told)
         name = told.client_order_id if replaced is not None or ids.is_ours(told.client_order_id) else None
         effect = ids.effect_of(name) or (Effect.ENTRY if told.side is Side.BUY else Effect.EXIT)
-        held = next((p.id for p in self._book.open_positions() if p.symbol == told.ticker), None)
+        bot = str(ids.bot_of(name) or CYCLE_BOT)
+        held = next(
+            (p.id for p in self._book.open_positions() if p.symbol == told.ticker and name and p.bot_id == bot), None
+        )
         if replaced is not None:
-            effect, held = replaced.effect, replaced.position_id
+            bot, effect, held = replaced.bot_id, replaced.effect, replaced.position_id
         ours = name is not None and (effect is Effect.ENTRY or held is not None)
+        streamed = ours and bot != str(CYCLE_BOT)  # a stream bot has a position for every entry
         created = told.created_at or now
         return Order(
             client_order_id=name or ids.external_name(self._account, told.venue_order_id),
             account=self._account,
-            bot_id="1" if ours else EXTERNAL,
+            bot_id=bot if ours else EXTERNAL,
             ticker=told.ticker,
             side=told.side,
             effect=effect,
@@ -97,7 +102,9 @@ class Recovery:
             epoch=0,
             trading_day=self._calendar.day_of(created).name,
             reserved=0,
-            position_id=held or name or ids.external_name(self._account, told.venue_order_id),
+            position_id=(name if streamed and effect is Effect.ENTRY else held or name)
+            or ids.external_name(self._account, told.venue_order_id),
+            exit_reason="TP_HIT" if streamed and effect is Effect.EXIT and told.type is OrderType.LIMIT else "",
             venue_order_id=told.venue_order_id,
         )
 

@@ -16,6 +16,7 @@ from shared.errors import DocumentError
 from shared.status import merge_status
 from shared.store import MAX_RECORD_BYTES, Store
 from worker.core.types import Prediction, VenuePosition
+from worker.core.wire import dump_position
 from worker.failpoints import failpoint
 from worker.trading.cycle import CycleReport
 from worker.trading.ports import Book
@@ -100,18 +101,8 @@ class TraderStatus:
 
     def positions(self, positions: tuple[VenuePosition, ...]) -> None:
         """This account's rows of ``portfolio_positions``: everything held at the venue. Raises StoreError."""
-        rows = [
-            {
-                "ticker": p.ticker,
-                "qty": str(p.qty),
-                "avg_entry_price": str(p.avg_entry_price),
-                "market_value": str(p.market_value),
-                "unrealized_pl": str(p.unrealized_pl),
-                "side": p.side,
-                "account": self._account,
-            }
-            for p in sorted(positions, key=lambda p: p.ticker)
-        ]
+        held = sorted(positions, key=lambda p: p.ticker)
+        rows = [{**dump_position(p), "account": self._account} for p in held]
         now = self._clock.monotonic()
         if rows != self._positions or now >= self._next_positions:
             failpoint("log.positions")

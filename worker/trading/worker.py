@@ -26,12 +26,15 @@ from worker.core.types import OrderUpdate
 from worker.failpoints import failpoint
 from worker.runtime import StopSignals
 from worker.trading.book import RedisBook
+from worker.trading.bots.fleet import Fleet
+from worker.trading.bots.pipeline import Crossing, Decision
 from worker.trading.cycle import Cycle, CycleReport, day_pnl
 from worker.trading.dead_man import DeadManSwitch
 from worker.trading.desk import OrderDesk
 from worker.trading.fence import Fence
 from worker.trading.gate import RedisGate
 from worker.trading.lease import Lease
+from worker.trading.mend import Mender
 from worker.trading.ports import Notes, Switches
 from worker.trading.pulse import AccountPulse
 from worker.trading.reconcile import Reconciler, Snapshot, unresolved_ids
@@ -58,6 +61,7 @@ class Parts:
     book: RedisBook
     desk: OrderDesk
     reconciler: Reconciler
+    mender: Mender
     cycle: Cycle | None
     fence: Fence
     lease: Lease
@@ -71,6 +75,7 @@ class Parts:
     cycle_seconds: float
     dead_man: DeadManSwitch | None
     logger: structlog.stdlib.BoundLogger
+    bots: Fleet | None = None
 
 
 class Trader:
@@ -78,7 +83,7 @@ class Trader:
 
     def __init__(self, parts: Parts, signals: StopSignals, prepare: Callable[[], None]) -> None:
         self._p, self._signals, self._prepare = parts, signals, prepare
-        self._inbox: queue.SimpleQueue[OrderUpdate | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[OrderUpdate | Decision | Crossing | None] = queue.SimpleQueue()
         self._snapshot: Snapshot | None = None
         self._generation = -1
         self._epoch = 0
@@ -99,10 +104,16 @@ class Trader:
         """A pushed order update."""
         self._inbox.put(update)
 
+    def post(self, item: Decision | Crossing) -> None:
+        """Something that a bot's pipeline found."""
+        self._inbox.put(item)
+
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         stream = self._p.venue.stream_updates(self.update)
+        if self._p.bots is not None:
+            self._p.bots.start()
         if self._p.dead_man is not None:
             self._p.dead_man.start()
         try:
@@ -110,6 +121,8 @@ class Trader:
                 self._guarded(self._session, stream)
         finally:
             stream.close()
+            if self._p.bots is not None:
+                self._p.bots.close()
             if self._p.dead_man is not None:
                 self._p.dead_man.close()
             try:
@@ -151,11 +164,14 @@ class Trader:
         failpoint("recover.leased")
         self._p.logger.info("recovering")
         self._generation = stream.generation
+        self._p.mender.run()
         self._p.reconciler.start_over()
         self._reconcile()
         if self._p.reconciler.unjudged:
             self._reconcile()
         self._judge_recovery()
+        if self._p.bots is not None:
+            self._p.bots.recover()
         failpoint("recover.done")
         self._p.logger.info("recovered", open_orders=len(self._snapshot.orders) if self._snapshot else 0)
         for source in ("redis", "lease", "venue", "loop"):
@@ -193,7 +209,11 @@ class Trader:
             self._next_cycle = 0.0
         self._ready = ready
         self._watch_arming(switches.on and not ready, now)
-        if ready and self._p.cycle is not None and now >= self._next_cycle:
+        bots = self._p.bots
+        if bots is not None:
+            bots.turn(ready=ready, switches=switches, epoch=self._epoch, snapshot=self._snapshot)
+        paused = bots is not None and bots.cycle_paused
+        if ready and self._p.cycle is not None and now >= self._next_cycle and not paused:
             self._run_cycle(self._p.cycle, switches)
             switches = self._p.switches.read()
         self._p.status.next_run = self._next_cycle_at if switches.on else None
@@ -230,7 +250,10 @@ class Trader:
                 return
             if item is None:
                 return
-            self._take(item)
+            if isinstance(item, OrderUpdate):
+                self._take(item)
+            elif self._p.bots is not None:
+                self._p.bots.take(item)
 
     def _take(self, update: OrderUpdate) -> None:
         """One pushed update. What Redis cannot take now, the next reconciliation brings."""
@@ -242,6 +265,9 @@ class Trader:
         except SixbotError as error:
             self._p.logger.warning("update_not_taken", error=str(error))
             self._next_reconcile = 0.0
+        else:
+            if self._p.bots is not None:
+                self._p.bots.act()
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
@@ -256,7 +282,7 @@ class Trader:
         while not self._signals.stopping.is_set():
             holder = self._p.lease.take()
             if holder is None:
-                self._p.gate.owner = self._p.lease.owner
+                self._p.gate.owner = self._p.fence.owner = self._p.lease.owner
                 self._next_renewal = 0.0
                 return
             if holder != told:

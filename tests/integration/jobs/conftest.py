@@ -83,14 +83,9 @@ def offices(directory: Path) -> Iterator[Office]:
     server.stop()
 
 
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    yield from offices(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    """One worker for tests that leave it as they found it."""
+    """One worker for a whole file: starting one costs more than what most tests do with it."""
     for found in offices(tmp_path_factory.mktemp("office")):
         found.start()
         yield found

@@ -219,6 +219,21 @@ def test_answer_when_it_cannot_be_sent_does_not_undo_or_repeat_the_stop(line: Li
     assert line.ask("/help") == HELP
 
 
+def test_stop_when_it_comes_behind_others_waits_for_none_of_their_answers(line: Line) -> None:
+    """Also where Telegram takes no answer, and where a command before it fails in a way that nobody foresaw."""
+    line.server.lie("sendMessage", 500, 500, 500)
+    line.listener._bot._commands = {  # type: ignore[misc]
+        **line.listener._bot._commands,
+        "/pnl": lambda _message, _rest: str(1 // 0),
+    }
+    for text in ("/positions", "/pnl", "/stop"):
+        line.server.say(CHAT, text)
+    line.listener.turn()
+    assert line.enabled is False
+    assert line.server.requests["getUpdates"] == 1
+    assert "error of sixbot's own" in line.ask("/pnl")
+
+
 @pytest.mark.parametrize("lie", [401, 500, "<html>", telegram.too_many(7), telegram.refusal(409, "Conflict")])
 def test_listening_when_the_server_refuses_raises_without_the_token(line: Line, lie: Any) -> None:
     line.server.lie("getUpdates", lie)

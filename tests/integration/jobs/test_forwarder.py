@@ -207,7 +207,19 @@ def test_forwarder_when_the_stream_was_cut_before_it_was_told_says_so(bench: Ben
 
 
 @pytest.mark.parametrize(
-    "found", ["x", [], {"cursor": 5}, {"cursor": "0-0", "report": {"id": 1}}, {"cursor": "0-0", "report": 7}]
+    "found",
+    [
+        "x",
+        [],
+        {"cursor": 5},
+        {"cursor": "later"},
+        {"cursor": "0-0", "report": {"id": 1}},
+        {"cursor": "0-0", "report": 7},
+        {"cursor": "0-0", "attempts": "x"},
+        {"cursor": "0-0", "seen": []},
+        {"cursor": "0-0", "seen": {"state": 7}},
+        {"cursor": "0-0", "upto": "$"},
+    ],
 )
 def test_forwarder_when_its_document_is_mangled_begins_anew(bench: Bench, found: object) -> None:
     bench.store.put_json(bench.store.keys.reporter(TARGET), found)

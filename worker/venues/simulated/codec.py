@@ -9,7 +9,6 @@ from typing import Any
 
 from shared.clock import parse_rfc3339
 from worker.core.types import (
-    Execution,
     OrderRequest,
     OrderState,
     OrderType,
@@ -17,8 +16,10 @@ from worker.core.types import (
     Side,
     TimeInForce,
     VenueOrder,
-    VenuePosition,
 )
+from worker.core.wire import decimal, dump_execution, dump_position, load_execution, load_position
+
+__all__ = ["decimal", "dump_execution", "dump_position", "load_execution", "load_position"]
 
 Json = Mapping[str, Any]
 
@@ -30,14 +31,6 @@ def time_text(moment: datetime | None) -> str | None:
 
 def read_time(text: str | None) -> datetime | None:
     return None if text is None else parse_rfc3339(text)
-
-
-def decimal(text: object) -> Decimal:
-    """A finite decimal from its text. Raises ValueError."""
-    value = Decimal(str(text))
-    if not value.is_finite():
-        raise ValueError(f"not a number: {text!r}")
-    return value
 
 
 def _optional(text: object) -> Decimal | None:
@@ -54,6 +47,7 @@ def dump_request(request: OrderRequest) -> dict[str, Any]:
         "time_in_force": request.time_in_force.value,
         "limit_price": None if request.limit_price is None else str(request.limit_price),
         "reduce_only": request.reduce_only,
+        "post_only": request.post_only,
     }
 
 
@@ -67,6 +61,7 @@ def load_request(found: Json) -> OrderRequest:
         time_in_force=TimeInForce(found["time_in_force"]),
         limit_price=_optional(found.get("limit_price")),
         reduce_only=found.get("reduce_only") is True,
+        post_only=found.get("post_only") is True,
     )
 
 
@@ -109,34 +104,6 @@ def load_order(found: Json) -> VenueOrder:
     )
 
 
-def dump_execution(execution: Execution) -> dict[str, Any]:
-    return {
-        "execution_id": execution.execution_id,
-        "venue_order_id": execution.venue_order_id,
-        "client_order_id": execution.client_order_id,
-        "ticker": execution.ticker,
-        "side": execution.side.value,
-        "qty": str(execution.qty),
-        "price": str(execution.price),
-        "fee": str(execution.fee),
-        "time": time_text(execution.time),
-    }
-
-
-def load_execution(found: Json) -> Execution:
-    return Execution(
-        execution_id=str(found["execution_id"]),
-        venue_order_id=str(found["venue_order_id"]),
-        client_order_id=found["client_order_id"],
-        ticker=str(found["ticker"]),
-        side=Side(found["side"]),
-        qty=decimal(found["qty"]),
-        price=decimal(found["price"]),
-        fee=decimal(found["fee"]),
-        time=parse_rfc3339(found["time"]),
-    )
-
-
 def dump_update(update: OrderUpdate) -> dict[str, Any]:
     return {
         "order": dump_order(update.order),
@@ -147,25 +114,3 @@ def dump_update(update: OrderUpdate) -> dict[str, Any]:
 def load_update(found: Json) -> OrderUpdate:
     execution = found["execution"]
     return OrderUpdate(load_order(found["order"]), None if execution is None else load_execution(execution))
-
-
-def dump_position(position: VenuePosition) -> dict[str, str]:
-    return {
-        "ticker": position.ticker,
-        "qty": str(position.qty),
-        "side": position.side,
-        "avg_entry_price": str(position.avg_entry_price),
-        "market_value": str(position.market_value),
-        "unrealized_pl": str(position.unrealized_pl),
-    }
-
-
-def load_position(found: Json) -> VenuePosition:
-    return VenuePosition(
-        ticker=str(found["ticker"]),
-        qty=decimal(found["qty"]),
-        side=str(found["side"]),
-        avg_entry_price=decimal(found["avg_entry_price"]),
-        market_value=decimal(found["market_value"]),
-        unrealized_pl=decimal(found["unrealized_pl"]),
-    )

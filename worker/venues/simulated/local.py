@@ -63,6 +63,13 @@ class LocalVenue:
         """One complete bar: fills happen at its open, the price afterwards is its close."""
         updates = self.engine.on_bar(ticker, bar)
         self._bars[ticker].append(bar)
+        return self._push(updates)
+
+    def trade(self, ticker: str, price: Decimal) -> list[OrderUpdate]:
+        """One trade of the market, now: what it reaches fills."""
+        return self._push(self.engine.on_price(ticker, price, self._clock.now()))
+
+    def _push(self, updates: list[OrderUpdate]) -> list[OrderUpdate]:
         for update in updates:
             for listener in self._listeners:
                 listener(update)

@@ -1,0 +1,313 @@
+"""All bots of one account in its trader: their documents, models and feeds, and the one thread that sends for them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from shared.bots import CYCLE_BOT, BotSettings
+from shared.clock import Clock
+from shared.errors import SixbotError, StoreError, VenueError
+from worker.core.ledger import Change
+from worker.core.trades import moment_of
+from worker.core.types import LastPrice
+from worker.trading.bots.documents import BotDocument, BotDocuments
+from worker.trading.bots.pipeline import PREDICT_SECONDS, Crossing, Decision, Lane, ModelSource
+from worker.trading.bots.runner import BotRunner
+from worker.trading.bots.sender import OrderSender
+from worker.trading.bots.sources import Sources
+from worker.trading.bots.status import BotStatus, Shown
+from worker.trading.ports import Book, Switches
+from worker.trading.reconcile import Snapshot
+
+MODEL_SECONDS = 0.5
+PRICE_SECONDS = 1.0
+LATE_MICROSECONDS = PREDICT_SECONDS * 1_000_000
+"""A decision that has waited for longer is not acted on: the next one is due."""
+
+
+class Model(ModelSource, Protocol):
+    """A model that can be looked for again; that may take seconds."""
+
+    def refresh(self, model_id: int, buy_class: int = 1) -> bool: ...
+
+
+@dataclass(slots=True)
+class _Bot:
+    """A stream bot that runs here."""
+
+    runner: BotRunner
+    lane: Lane
+    document: BotDocument
+    model: Model
+    late: int = 0
+    priced_at: float = 0.0
+
+
+class Fleet:
+    """The account's trader thread calls everything here, except where it says otherwise."""
+
+    def __init__(
+        self,
+        account: str,
+        accounts: tuple[str, ...],
+        documents: BotDocuments,
+        sender: OrderSender,
+        book: Book,
+        sources: Sources,
+        status: BotStatus,
+        clock: Clock,
+        new_runner: Callable[[BotSettings], BotRunner],
+        new_model: Callable[[], Model],
+        logger: structlog.stdlib.BoundLogger,
+    ) -> None:
+        self._account, self._accounts, self._documents = account, accounts, documents
+        self._sender, self._book, self._sources, self._status = sender, book, sources, status
+        self._clock, self._new_runner, self._new_model, self._logger = clock, new_runner, new_model, logger
+        self._bots: dict[int, _Bot] = {}
+        self._cycle: BotDocument | None = None
+        self._elsewhere: dict[int, BotDocument] = {}
+        self._stop = threading.Event()
+        self._loader = threading.Thread(target=self._load_models, name="bot-models", daemon=True)
+        self._recovered = False
+
+    def start(self) -> None:
+        """Begin to look for models; feeds begin with the first bot that needs one."""
+        self._loader.start()
+
+    def close(self) -> None:
+        """End feeds and threads. What is open stays open, with its exits at the venue."""
+        self._stop.set()
+        self._sources.close()
+        if self._loader.is_alive():
+            self._loader.join(timeout=2)
+
+    @property
+    def cycle_paused(self) -> bool:
+        """Whether bot 1 says of itself that it is off."""
+        return self._cycle is not None and self._cycle.error is None and not self._cycle.value.enabled
+
+    # -- from the trader's loop -----------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """After the book was reconciled: take over what is open, before any entry. Raises StoreError, VenueError."""
+        self._recovered = False
+        if self._account == "default":
+            self._documents.write_default()
+        self._reload()
+        orders, positions = self._book.open_orders(), self._book.open_positions()
+        names = {o.bot_id for o in orders} | {p.bot_id for p in positions}
+        known = {int(n) for n in names if n.isdigit()} - {CYCLE_BOT}
+        for bot_id in known - self._bots.keys():
+            self._add(bot_id, BotDocument(self._documents.last_good(bot_id), "", None, listed=False))
+        for bot in self._bots.values():
+            bot.runner.recover(orders, positions)
+        self._recovered = True
+
+    def turn(self, *, ready: bool, switches: Switches, epoch: int, snapshot: Snapshot | None) -> None:
+        """One look: documents, feeds, and whatever the time or a fill asks for. Raises StoreError."""
+        sender = self._sender
+        sender.switches, sender.epoch, sender.snapshot = switches, epoch, snapshot
+        self._reload()
+        stale = float(switches.risk.value.stale_data_seconds)
+        self._sources.need({s for b in self._bots.values() for s in self._symbols(b)}, stale)
+        self._sources.lanes({n: b.lane for n, b in self._bots.items() if b.document.value.enabled})
+        for bot in list(self._bots.values()):
+            self._guarded(bot, partial(self._tend, bot, ready and snapshot is not None))
+        self._watch_stops()
+        self._drop_finished()
+        self._publish()
+
+    def take(self, item: Decision | Crossing) -> None:
+        """Something that the pipeline posted. Raises StoreError."""
+        last = LastPrice(Decimal(repr(item.price)), moment_of(item.received_at))
+        if isinstance(item, Crossing):
+            for bot in self._bots.values():
+                if any(p.symbol == item.symbol for p in bot.runner.manager.positions.values()):
+                    self._guarded(bot, partial(self._priced, bot, item.symbol, last))
+            self._watch_stops()
+            return
+        found = self._bots.get(item.bot_id)
+        if found is None:
+            return
+        if self._sources.now() - item.decided_at > LATE_MICROSECONDS:
+            found.late += 1
+            return
+        self._guarded(found, partial(self._enter, found, item, last))
+
+    def act(self) -> None:
+        """Whatever the last news of orders asks for. Raises StoreError."""
+        for bot in list(self._bots.values()):
+            if not bot.runner.manager.is_settled:
+                self._guarded(bot, bot.runner.act)
+        self._watch_stops()
+
+    def on_change(self, change: Change) -> None:
+        """An order changed in the book."""
+        own = self._of(change.after.order.bot_id)
+        if own is not None:
+            own.runner.on_change(change)
+        for before, after in change.moved:
+            bot = self._of(after.bot_id)
+            if bot is not None:
+                bot.runner.on_position(before, after, by_own=bot is own)
+
+    def _of(self, bot_id: str) -> _Bot | None:
+        return self._bots.get(int(bot_id)) if bot_id.isdigit() else None
+
+    # -- one bot --------------------------------------------------------------------------------------------------
+
+    def _guarded(self, bot: _Bot, step: Callable[[], object]) -> None:
+        """A fault of one bot costs no other its turn."""
+        try:
+            step()
+        except StoreError:
+            raise
+        except SixbotError as error:
+            bot.runner.last_denial = str(error)
+        except Exception as error:  # the last net of a bot; it is shown and tried again
+            self._logger.exception("bot_failed", bot_id=bot.runner.bot_id)
+            bot.runner.last_denial = f"{type(error).__name__}: {error}"
+
+    def _tend(self, bot: _Bot, on: bool) -> None:
+        manager = bot.runner.manager
+        manager.on_switch(on=on and self._recovered)
+        now = self._clock.now().timestamp()
+        for symbol in {p.symbol for p in manager.positions.values()}:
+            last = self._sources.last(symbol)
+            if last is not None:
+                bot.runner.on_price(symbol, last)
+            self._look_at_venue(bot, symbol)
+        manager.on_feed(now, live=all(self._sources.live(p.symbol) for p in manager.positions.values()))
+        bot.runner.act()
+
+    def _look_at_venue(self, bot: _Bot, symbol: str) -> None:
+        """While the feed is away the venue's own last price stands in, so that a stop-loss is not blind."""
+        now = self._clock.monotonic()
+        if self._sources.live(symbol) or now < bot.priced_at + PRICE_SECONDS:
+            return
+        bot.priced_at = now
+        try:
+            bot.runner.on_price(symbol, self._sender.venue_price(symbol))
+        except VenueError as error:
+            self._logger.info("no_price", symbol=symbol, error=str(error))
+
+    def _priced(self, bot: _Bot, symbol: str, last: LastPrice) -> None:
+        bot.runner.on_price(symbol, last)
+        bot.runner.act()
+
+    def _enter(self, bot: _Bot, decision: Decision, last: LastPrice) -> None:
+        if not self._sources.live(decision.symbol):
+            bot.runner.last_denial = "the feed is not live"
+            return
+        bid = Decimal(repr(decision.bid))
+        why = bot.runner.enter(decision.symbol, bid, last, decision.confidence, f"r{decision.second}")
+        if why:
+            bot.runner.last_denial = why
+
+    # -- documents, models, feeds ---------------------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        documents = self._documents.read()
+        self._elsewhere = {}
+        for bot_id, document in documents.items():
+            if bot_id == CYCLE_BOT:
+                self._cycle = document if self._account == "default" else None
+            elif document.value.account == self._account and (document.listed or bot_id in self._bots):
+                self._configure(bot_id, document)
+            elif bot_id in self._bots:
+                self._configure(bot_id, _off(document))
+            elif self._account == "default" and document.value.account not in self._accounts and document.listed:
+                self._elsewhere[bot_id] = document
+        for bot_id in self._bots.keys() - documents.keys():
+            bot = self._bots[bot_id]
+            if bot.document.listed:
+                self._configure(bot_id, _off(bot.document))
+
+    def _configure(self, bot_id: int, document: BotDocument) -> None:
+        bot = self._bots.get(bot_id)
+        if bot is None:
+            if document.listed:
+                self._add(bot_id, document)
+            return
+        if document is bot.document or document == bot.document:
+            return
+        changed = document.value != bot.document.value
+        bot.document = document
+        if changed:
+            bot.runner.manager.on_config(document.value)
+            bot.lane.configure(document.value)
+            self._logger.info("bot_configured", bot_id=bot_id, version=document.version)
+
+    def _add(self, bot_id: int, document: BotDocument) -> None:
+        model = self._new_model()
+        self._status.resume(bot_id)
+        self._bots[bot_id] = _Bot(self._new_runner(document.value), Lane(document.value, model), document, model)
+
+    def _drop_finished(self) -> None:
+        for bot_id, bot in list(self._bots.items()):
+            mine = bot.document.listed and bot.document.value.account == self._account
+            if not mine and not bot.runner.busy:
+                del self._bots[bot_id]
+                if not bot.document.listed:
+                    self._status.forget(bot_id)
+
+    @staticmethod
+    def _symbols(bot: _Bot) -> frozenset[str]:
+        open_ = frozenset(p.symbol for p in bot.runner.manager.positions.values())
+        return open_ | {bot.document.value.symbol} if bot.document.value.enabled else open_
+
+    def _watch_stops(self) -> None:
+        """Tell the pipeline the highest stop-loss of each symbol."""
+        stops: dict[str, Decimal] = {}
+        for bot in self._bots.values():
+            for symbol in {p.symbol for p in bot.runner.manager.positions.values()}:
+                stop = bot.runner.manager.highest_stop(symbol)
+                if stop is not None:
+                    stops[symbol] = max(stop, stops.get(symbol, stop))
+        self._sources.watch(stops)
+
+    def _load_models(self) -> None:
+        """Its own thread: loading a model may take seconds, during which the old one predicts."""
+        while not self._stop.wait(MODEL_SECONDS):
+            for bot in list(self._bots.values()):
+                settings = bot.document.value
+                if not settings.enabled:
+                    continue
+                try:
+                    bot.model.refresh(settings.model_id, settings.buy_class)
+                except SixbotError as error:
+                    self._logger.info("model_not_read", bot_id=settings.bot_id, error=str(error))
+                except Exception:  # the last net of this thread: the next look may find a better model
+                    self._logger.exception("model_failed", bot_id=settings.bot_id)
+
+    # -- status ---------------------------------------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        rows: dict[int, Shown] = {}
+        for bot_id, bot in self._bots.items():
+            if bot.document.value.account == self._account or not bot.document.listed:
+                feed = self._sources.shown(bot.document.value.symbol)
+                rows[bot_id] = Shown(bot.document, bot.runner, bot.lane, bot.model.problem, feed, bot.late)
+        self._status.publish(rows)
+        if self._cycle is not None:
+            self._status.publish_cycle(self._cycle)
+        for bot_id, document in self._elsewhere.items():
+            self._status.publish_lost(bot_id, document, self._accounts)
+
+    @property
+    def bots(self) -> Mapping[int, BotRunner]:
+        """The bots that run here, by id."""
+        return {n: b.runner for n, b in self._bots.items()}
+
+
+def _off(document: BotDocument) -> BotDocument:
+    """A bot that is another account's now, or nobody's: its open positions are managed to their end."""
+    value = document.value.model_copy(update={"enabled": False, "close_positions": False})
+    return BotDocument(value, document.version, document.error, listed=False)

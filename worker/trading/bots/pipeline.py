@@ -1,0 +1,233 @@
+"""From trades to decisions: candles, features, predictions, in the thread that brings the trades; nothing is sent here.
+
+At venue seconds divisible by ``PREDICT_SECONDS``, on the candle that then is complete, every bot's model is asked. What
+reaches the bot's threshold is posted, symbols in name order: a round is handed on when every symbol that trades has
+completed its second, which is a grace after its end at the latest. Replay drives the very same code.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from shared.bots import BotSettings
+from shared.errors import PredictionError
+from worker.core.candles import Candle, CandleBuilder
+from worker.core.features import FeatureWindow
+from worker.core.trades import SECOND, Trade
+from worker.core.venue_clock import VenueClock
+
+PREDICT_SECONDS = 2
+_PERIOD = PREDICT_SECONDS * SECOND
+BID_MICROSECONDS = 2 * SECOND
+"""For how long a sale to a resting buyer tells the best bid."""
+NEVER = float("-inf")
+
+
+class RowModel(Protocol):
+    """A loaded model: see ``predictors.row``."""
+
+    def predict(self, row: Sequence[float]) -> float: ...
+
+    def confidence(self, value: float, profit_target_pct: float) -> float: ...
+
+
+class ModelSource(Protocol):
+    """The model in force: ``current`` is swapped whole, and None where there is none, ``problem`` saying why."""
+
+    @property
+    def current(self) -> RowModel | None: ...
+
+    @property
+    def problem(self) -> str: ...
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """A prediction that reached its bot's threshold. Times in microseconds; ``second`` is the venue's."""
+
+    bot_id: int
+    symbol: str
+    second: int
+    confidence: float
+    price: float
+    bid: float
+    received_at: int
+    decided_at: int
+
+
+class Crossing(msgspec.Struct, frozen=True, gc=False):
+    """A trade at or below the highest stop-loss of a symbol."""
+
+    symbol: str
+    price: float
+    received_at: int
+
+
+Post = Callable[["Decision | Crossing"], None]
+
+
+@dataclass(slots=True)
+class Lane:
+    """One bot as the pipeline sees it. ``settings`` and ``model`` are swapped whole by the trader."""
+
+    settings: BotSettings
+    model: ModelSource
+    second: int = 0
+    value: float | None = None
+    confidence: float | None = None
+    problem: str = ""
+    predictions: int = 0
+
+    def __post_init__(self) -> None:
+        self.configure(self.settings)
+
+    threshold: float = field(init=False)
+    target: float = field(init=False)
+
+    def configure(self, settings: BotSettings) -> None:
+        self.settings = settings
+        self.threshold, self.target = float(settings.confidence_threshold), float(settings.profit_target_pct)
+
+    def ask(self, row: Sequence[float], second: int) -> float | None:
+        """The confidence where it reaches the threshold, else None; both are kept to be shown."""
+        model = self.model.current
+        self.second = second
+        if model is None:
+            self.value = self.confidence = None
+            return None
+        try:
+            value = model.predict(row)
+            self.problem = ""
+        except PredictionError as error:
+            self.value, self.confidence, self.problem = None, None, str(error)
+            return None
+        confidence = model.confidence(value, self.target)
+        self.value, self.confidence = value, confidence
+        self.predictions += 1
+        return confidence if confidence >= self.threshold else None
+
+
+class SymbolLine:
+    """One symbol: its candles, its features, the bots that trade it, and the stop-loss that its price may meet.
+
+    ``last`` is its last trade, ``sold`` the last in which a taker sold to a resting buyer.
+    """
+
+    __slots__ = ("builder", "done", "lanes", "last", "sold", "stop", "symbol", "take", "window")
+
+    def __init__(self, symbol: str, clock: VenueClock) -> None:
+        self.symbol, self.builder, self.window = symbol, CandleBuilder(symbol, clock), FeatureWindow()
+        self.take = self.builder.on_trade
+        self.lanes: tuple[Lane, ...] = ()
+        self.last: Trade | None = None
+        self.sold: Trade | None = None
+        self.stop = NEVER
+        self.done = -1
+
+    def bid(self, last: Trade, at: int) -> float:
+        """The best bid as trades tell it: where a taker sold in the last two seconds, else the last trade."""
+        sold = self.sold
+        known = sold is not None and at - sold.received_at <= BID_MICROSECONDS
+        return min(sold.price, last.price) if known and sold is not None else last.price
+
+    def decide(self, candle: Candle, at: int) -> list[Decision]:
+        """Ask every lane about the newest candle."""
+        row, last = self.window.values(), self.last
+        found: list[Decision] = []
+        if last is None:
+            return found
+        for lane in self.lanes:
+            confidence = lane.ask(row, candle.end)
+            if confidence is not None:
+                bid = self.bid(last, at)
+                bot = lane.settings.bot_id
+                found.append(Decision(bot, self.symbol, candle.end, confidence, last.price, bid, last.received_at, at))
+        return found
+
+
+class Pipeline:
+    """A feed's sink. Any thread may call; one lock makes them one. ``post`` must not block."""
+
+    def __init__(self, symbols: Iterable[str], post: Post) -> None:
+        self._clock, self._post, self._lock = VenueClock(), post, threading.Lock()
+        self.lines = {symbol: SymbolLine(symbol, self._clock) for symbol in sorted(symbols)}
+        self._rounds: dict[int, list[Decision]] = {}
+        self.live = False
+        self.reason = "not live yet"
+
+    # -- a feed's sink --------------------------------------------------------------------------------------------
+
+    def on_trade(self, trade: Trade) -> None:
+        """The hot path."""
+        line = self.lines.get(trade.symbol)
+        if line is None:
+            return
+        with self._lock:
+            done = line.take(trade)
+            line.last = trade
+            if trade.is_buyer_maker:
+                line.sold = trade
+            if trade.price <= line.stop:
+                line.stop = NEVER  # told once; the trader sets it again
+                self._post(Crossing(trade.symbol, trade.price, trade.received_at))
+            if done:
+                self._completed(line, done, trade.received_at)
+
+    def on_gap(self, received_at: int, reason: str) -> None:
+        with self._lock:
+            self.live, self.reason = False, reason
+            for line in self.lines.values():
+                self._completed(line, line.builder.on_gap(received_at), received_at)
+
+    def on_live(self, received_at: int) -> None:
+        with self._lock:
+            self.live, self.reason = True, ""
+            for line in self.lines.values():
+                self._completed(line, line.builder.on_live(received_at), received_at)
+
+    def tick(self, received_at: int) -> None:
+        """The time passes: complete what no trade completes."""
+        with self._lock:
+            for line in self.lines.values():
+                done = line.builder.on_time(received_at)
+                if done:
+                    self._completed(line, done, received_at)
+
+    # -- rounds ---------------------------------------------------------------------------------------------------
+
+    def _completed(self, line: SymbolLine, candles: Sequence[Candle], at: int) -> None:
+        for candle in candles:
+            ready = line.window.push(candle)
+            end = candle.end
+            if end % _PERIOD:
+                continue
+            line.done = end
+            if ready and line.lanes:
+                found = line.decide(candle, at)
+                if found:
+                    self._rounds.setdefault(end, []).extend(found)
+        if self._rounds:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Post the rounds that every symbol has completed, of those that have completed any."""
+        slowest = min((x.done for x in self.lines.values() if x.done >= 0), default=-1)
+        for end in sorted(e for e in self._rounds if e <= slowest):
+            for decision in sorted(self._rounds.pop(end), key=lambda d: (d.symbol, d.bot_id)):
+                self._post(decision)
+
+    def watch(self, symbol: str, stop: float) -> None:
+        """Tell of the first trade at or below ``stop``; at once where the last one is."""
+        line = self.lines.get(symbol)
+        if line is None:
+            return
+        with self._lock:
+            line.stop = stop
+            last = line.last
+            if last is not None and last.price <= stop:
+                line.stop = NEVER
+                self._post(Crossing(symbol, last.price, last.received_at))

@@ -1,0 +1,163 @@
+"""``bot:{id}:status``: what a bot does now, and what it has in force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from shared.bots import CYCLE_BOT
+from shared.clock import Clock, rfc3339
+from shared.store import Store, translated_errors
+from worker.core.bots import BotPosition
+from worker.core.trades import moment_of
+from worker.trading.bots.documents import BotDocument
+from worker.trading.bots.pipeline import Lane
+from worker.trading.bots.runner import BotRunner, moment
+from worker.trading.ports import Notes
+
+EVERY_SECONDS = 1.0
+AGAIN_SECONDS = 10.0
+"""How often it is written although nothing changed: somebody may have mangled it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a status is made of."""
+
+    document: BotDocument
+    runner: BotRunner
+    lane: Lane
+    model_problem: str
+    feed: Mapping[str, Any]
+    late: int
+
+
+class BotStatus:
+    """Writes on change, at most once a second, at once where another configuration is in force."""
+
+    def __init__(self, store: Store, account: str, clock: Clock, notes: Notes) -> None:
+        self._store, self._account, self._clock, self._notes = store, account, clock, notes
+        self._states: dict[int, tuple[object, object]] = {}
+        self._written: dict[int, tuple[object, object, float, float]] = {}
+        self._before: dict[int, float] = {}
+
+    def resume(self, bot_id: int) -> None:
+        """Go on counting where the last process stopped. Raises StoreError."""
+        found = self._store.get_json(self._store.keys.bot_status(bot_id))
+        total = found.get("unprotected_seconds_total") if isinstance(found, dict) else None
+        self._before[bot_id] = float(total) if isinstance(total, int | float) else 0.0
+
+    def publish(self, rows: Mapping[int, Shown]) -> None:
+        """Raises StoreError."""
+        for bot_id, shown in rows.items():
+            urgent = (shown.document.version, shown.document.error)
+            self._write(bot_id, partial(self._document, bot_id, shown), urgent)
+
+    def publish_cycle(self, document: BotDocument) -> None:
+        """Bot 1: what it does stands in ``trading_status``."""
+        state = "paused" if not document.value.enabled else "see trading_status"
+        told = {"bot_id": CYCLE_BOT, "kind": "cycle", "state": state, **_in_force(document)}
+        self._write(CYCLE_BOT, lambda: told, document)
+
+    def publish_lost(self, bot_id: int, document: BotDocument, accounts: tuple[str, ...]) -> None:
+        """A bot whose account does not exist."""
+        fault = f"account: no account is called {document.value.account!r}: choose from {', '.join(accounts)}"
+        told = {"bot_id": bot_id, "kind": "stream", "state": "no_account", **_in_force(document)}
+        self._write(bot_id, lambda: {**told, "config_error": document.error or fault}, document)
+
+    def forget(self, bot_id: int) -> None:
+        """The bot is gone, and nothing of it is open. Raises StoreError."""
+        self._written.pop(bot_id, None)
+        with translated_errors():
+            self._store.client.delete(self._store.keys.bot_status(bot_id))
+
+    def _write(self, bot_id: int, build: Callable[[], dict[str, Any]], urgent: object) -> None:
+        now = self._clock.monotonic()
+        before, stamp, looked, written = self._written.get(bot_id, (None, None, float("-inf"), float("-inf")))
+        if stamp == urgent and now - looked < EVERY_SECONDS:
+            return
+        document = build()
+        if stamp == urgent and before == document and now - written < AGAIN_SECONDS:
+            self._written[bot_id] = (before, stamp, now, written)
+            return
+        told = {**document, "account": self._account, "updated_at": rfc3339(self._clock.now())}
+        self._store.put_json(self._store.keys.bot_status(bot_id), told)
+        state = (document["state"], document.get("config_error"))
+        if self._states.get(bot_id) != state:
+            self._states[bot_id] = state
+            self._notes("bot_state", bot_id=bot_id, state=state[0], config_error=state[1])
+        self._written[bot_id] = (document, urgent, now, now)
+
+    def _document(self, bot_id: int, shown: Shown) -> dict[str, Any]:
+        manager, lane = shown.runner.manager, shown.lane
+        positions = [self._position(shown.runner, p) for p in manager.positions.values()]
+        unprotected = self._before.get(bot_id, 0.0) + manager.unprotected_seconds(self._clock.now().timestamp())
+        counters = manager.counters
+        return {
+            "bot_id": bot_id,
+            "kind": "stream",
+            "state": _state(shown),
+            **_in_force(shown.document),
+            "model": {"id": shown.document.value.model_id, "problem": shown.model_problem or None},
+            "last_prediction": None
+            if not lane.second
+            else {
+                "time": rfc3339(moment_of(lane.second)),
+                "value": lane.value,
+                "confidence": lane.confidence,
+                "problem": lane.problem or None,
+            },
+            "feed": dict(shown.feed),
+            "positions": positions,
+            "unprotected_seconds_total": round(unprotected, 3),
+            "counters": {
+                "predictions": lane.predictions,
+                "entries": counters.entries,
+                "expired": counters.expired,
+                "refused": counters.refused,
+                "late": shown.late,
+                "closed": dict(counters.closed),
+            },
+            "last_denial": shown.runner.last_denial or None,
+        }
+
+    @staticmethod
+    def _position(runner: BotRunner, position: BotPosition) -> dict[str, Any]:
+        manager = runner.manager
+        target, stop, entry = manager.take_profit(position), manager.stop_loss(position), position.entry_price
+        return {
+            "id": position.id,
+            "symbol": position.symbol,
+            "phase": position.phase.value,
+            "quantity": str(position.held),
+            "entry_price": None if entry is None else str(entry),
+            "take_profit": None if target is None else str(target),
+            "stop_loss": None if stop is None else str(stop),
+            "opened_at": None if position.opened_at is None else rfc3339(moment(position.opened_at)),
+            "closing": position.closing or None,
+            "exit_orders": sorted(position.exits),
+            "protected": position.held > 0 and position.uncovered_since is None,
+            "problem": position.problem or None,
+        }
+
+
+def _in_force(document: BotDocument) -> dict[str, Any]:
+    value = document.value
+    return {"enabled": value.enabled, "config": value.plain(), "version": document.version} | {
+        "config_error": document.error
+    }
+
+
+def _state(shown: Shown) -> str:
+    settings, manager = shown.document.value, shown.runner.manager
+    if settings.close_positions:
+        return "closing" if manager.positions else "closed"
+    if not settings.enabled:
+        return "closing" if manager.positions else "off"
+    if shown.lane.model.current is None:
+        return "no_model"
+    if shown.feed.get("state") != "live":
+        return "no_feed"
+    return "running" if shown.feed.get("ready") else "warming_up"
