@@ -119,6 +119,7 @@ def run_jobs(config: Config, owner: str) -> ExitCode:
     heartbeat = Heartbeat("jobs", store, clock)
     queue = _await_queue(config, store, heartbeat, signals)
     if queue is None:
+        heartbeat.farewell()
         return ExitCode.OK
     leader = Leadership(store, owner)
     listener = _listener(config, Store(connect(url), keys), lambda: leader.held, logger)

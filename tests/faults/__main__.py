@@ -60,6 +60,7 @@ def run(results: Results, plan: Plan, progress: Progress, given: argparse.Namesp
     for name, put in parts.items():
         if given.only in (None, name):
             put(ticker(name, totals[name]))
+    plan.mix()
     threads = [threading.Thread(target=plan.work, name=f"bench-{n}") for n in range(THREADS)]
     for thread in threads:
         thread.start()

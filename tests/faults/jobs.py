@@ -161,11 +161,12 @@ def block(
 
 
 class Plan:
-    """The jobs of one run. A job returns what is left of it as another job, or None."""
+    """The jobs of one run. One that ends early puts what is left of it last."""
 
     def __init__(self, results: Results, seed: int) -> None:
         self._results, self._rng = results, random.Random(seed)
         self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._mixed: list[Callable[[], None]] = []
 
     def _seed(self) -> int:
         return self._rng.randrange(2**31)
@@ -176,9 +177,8 @@ class Plan:
         counts = {name: number * k.share // shares for name, k in KILLS.items()}
         counts["alpaca"] += number - sum(counts.values())
         blocks = [(name, min(BLOCK, n - at)) for name, n in counts.items() for at in range(0, n, BLOCK)]
-        self._rng.shuffle(blocks)
         for name, count in blocks:
-            self.jobs.put(partial(self._kill, name, self._seed(), count, tick))
+            self._mixed.append(partial(self._kill, name, self._seed(), count, tick))
 
     def _kill(self, name: str, seed: int, count: int, tick: Tick) -> None:
         left = count - kill_block(self._results, name, seed, count, tick)
@@ -189,7 +189,7 @@ class Plan:
         """Each once."""
         names = list(FAILPOINTS)
         for at in range(0, len(names), FAILPOINTS_OF_A_BLOCK):
-            self.jobs.put(partial(self._points, names[at : at + FAILPOINTS_OF_A_BLOCK], self._seed(), tick))
+            self._mixed.append(partial(self._points, names[at : at + FAILPOINTS_OF_A_BLOCK], self._seed(), tick))
 
     def _points(self, names: list[str], seed: int, tick: Tick) -> None:
         left = names[failpoint_block(self._results, names, seed, tick) :]
@@ -200,12 +200,18 @@ class Plan:
         """Each with so many seeds, each trial on a fresh installation."""
         trials = [(name, self._seed()) for name in CALAMITIES for _ in range(seeds)]
         for name, seed in trials:
-            self.jobs.put(partial(calamity, self._results, name, seed, tick))
+            self._mixed.append(partial(calamity, self._results, name, seed, tick))
 
     def matrix(self, tick: Tick) -> None:
         """All rows over each venue."""
         for venue in VENUES:
             self.jobs.put(partial(matrix, self._results, venue, tick))
+
+    def mix(self) -> None:
+        """Put all but the matrix in a random order, so that a run which is cut short has tried something of each."""
+        self._rng.shuffle(self._mixed)
+        for job in self._mixed:
+            self.jobs.put(job)
 
     def work(self) -> None:
         """Do jobs until none is left or the run is over; one thread of several."""

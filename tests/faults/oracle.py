@@ -58,7 +58,7 @@ class Rules:
     log_since: datetime | None = None
     """Where the trades log was destroyed: orders that changed before are not asked for in it."""
     counted_at_least: bool = False
-    """Where an order was destroyed: what it took from the day is not known to the cent, and never too little."""
+    """Where an order was destroyed: what it had taken from the day is known roughly, and never too little."""
 
 
 class Book:

@@ -37,7 +37,11 @@ def rows_of(results: Results) -> dict[str, Totals]:
     names = {f"kills, {kind}": KILL_ROWS[kind] for kind in KILLS}
     names["failpoints"] = "failpoints, Alpaca"
     names |= {name: name.replace("_", " ") for name in CALAMITIES}
-    return {shown: results.totals[name] for name, shown in names.items() if name in results.totals}
+    return {
+        shown: results.totals[name]
+        for name, shown in names.items()
+        if name in results.totals and results.totals[name].trials
+    }
 
 
 def table(totals: dict[str, Totals]) -> str:

@@ -98,7 +98,7 @@ def test_worker_when_its_venue_is_away_says_ready_alive_and_stopping(
     assert worker.drain() == 0
 
 
-@WITH_A_WATCHDOG
+@pytest.mark.parametrize("name", ["emergency", "heartbeat", "jobs", "trading"])
 def test_worker_when_redis_goes_away_still_says_that_it_is_alive(
     name: str, own_redis: RedisServer, start: Callable[[str, str], Worker]
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import math
 import pickle
+import random
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -110,6 +112,23 @@ def test_model_text_when_changed_by_hand_is_refused(model_text: str, old: str, n
         ("internal_value=", "internal_value=0 ", "tree 0.internal_value"),
         ("leaf_count=", "leaf_count=0 ", "tree 0.leaf_count"),
         ("\n\nTree=0", "\n\nx\nTree=0", "Tree"),
+        ("label_index=0\n", "", "label_index"),
+        ("feature_infos=", "feature_info=", "feature_infos"),
+        ("feature_names=", "feature_names= ", "feature_names"),
+        ("internal_value=", "internal_value=x", "tree 0.internal_value"),
+        ("internal_weight=", "internal_weight=\t", "tree 0.internal_weight"),
+        ("internal_count=", "internal_count=1.5", "tree 0.internal_count"),
+        ("split_gain=", "split_gain=0x", "tree 0.split_gain"),
+        ("threshold=", "threshold=\t ", "tree 0.threshold"),
+        ("num_cat=0\n", "num_cat=0\n\n", "tree 0."),
+        ("num_cat=0\n", "num_cat=0\n[valid: ]\n", "tree 0.[valid: ]"),
+        ("num_cat=0\n", "num_cat=0\nleaf_const=1\n", "tree 0.leaf_const"),
+        ("objective=regression", "objective=binary", "objective.sigmoid"),
+        ("objective=regression", "objective=multiclassova sigmoid:1", "objective.num_class"),
+        ("[boosting: gbdt]", "[boosting gbdt]", "parameters"),
+        ("[linear_tree: 0]", "[linear_tree: x]", "parameters"),
+        ("pandas_categorical:null", "pandas_categorical:nil", "pandas_categorical"),
+        ("pandas_categorical:null", "pandas_categorical:null\nx", "pandas_categorical"),
     ],
 )
 def test_model_text_when_lightgbm_might_load_it_is_refused_by_the_field_all_the_same(
@@ -152,6 +171,26 @@ def test_model_file_when_of_another_format_is_named_by_its_content(raw: bytes, k
     with pytest.raises(ModelRefused, match=kind) as refused:
         check_text(raw)
     assert refused.value.field == "file"
+
+
+def test_model_text_when_mutated_at_random_is_accepted_or_refused_and_nothing_else(model_text: str) -> None:
+    """No other error gets out of the parser, whatever stands where."""
+    dice = random.Random(6)
+    odd = ["0", "-1", "1e308", "nan", "", " ", "=", "\t", "Tree=0", "end of trees", "999999999", "1.5", "\n"]
+    head = model_text[: model_text.index("Tree=1")] + model_text[model_text.index("end of trees") :]
+    base = re.sub(r"tree_sizes=(\d+).*", r"tree_sizes=\1", head)
+    assert check_text(base.encode()).trees == 1
+    verdicts = {True: 0, False: 0}
+    for _ in range(1500):
+        words = re.split(r"([ =\n])", base)
+        for _ in range(dice.choice((1, 1, 2))):
+            words[dice.randrange(len(words))] = dice.choice(odd)
+        try:
+            check_text("".join(words).encode())
+            verdicts[True] += 1
+        except ModelRefused:
+            verdicts[False] += 1
+    assert min(verdicts.values()) > 50
 
 
 def test_model_when_probed_in_a_child_passes_or_is_refused_and_harms_nobody(model_text: str, data: Path) -> None:

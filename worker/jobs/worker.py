@@ -139,6 +139,7 @@ class JobsWorker:
         while not self._signals.stopping.is_set():
             self._alive()
             for chore in self._chores:
+                self._heartbeat.beat()  # each may wait for a Redis that hangs
                 self._guarded(chore, chore)
             if not self._guarded(self, self._turn):
                 self._signals.stopping.wait(RETRY_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 
 from shared.errors import SixbotError, shorten
@@ -38,7 +38,7 @@ def numbers_line(fields: Mapping[str, str], name: str, count: int, where: str) -
         with suppress(ValueError):
             if all(map(math.isfinite, map(float, values))):
                 return
-    values = line.split()
+    values = [value for value in line.split(" ") if value]
     if len(values) != count:
         raise ModelRefused(f"{where}{name}", f"must hold {count} numbers", len(values))
     for value in values:
@@ -54,9 +54,23 @@ def integers_line(fields: Mapping[str, str], name: str, count: int, where: str) 
     raise ModelRefused(f"{where}{name}", f"must hold {count} integers", line)
 
 
-def optional_line(fields: Mapping[str, str], names: Sequence[str], count: int, where: str) -> None:
-    """Lines that predictions do not need, but that abort LightGBM when they are of another length."""
-    for name in names:
-        line = fields.get(name, "").strip()
-        if line and line.count(" ") + 1 != count:
-            raise ModelRefused(f"{where}{name}", f"must hold {count} numbers", line.count(" ") + 1)
+def optional_line(fields: Mapping[str, str], name: str, count: int, where: str, *, whole: bool = False) -> None:
+    """A line that predictions do not need, but that aborts LightGBM where it is there and malformed.
+
+    ``whole`` numbers are integers; others may be nan or inf.
+    """
+    line = fields.get(name, "").strip(" ")
+    if not line:
+        return
+    if whole:
+        integers_line(fields, name, count, where)
+        return
+    values = line.split(" ")
+    if len(values) != count:
+        raise ModelRefused(f"{where}{name}", f"must hold {count} numbers", len(values))
+    if _FLOATS.fullmatch(line):
+        with suppress(ValueError):
+            list(map(float, values))
+            return
+    for value in values:
+        one_float(value, where + name)

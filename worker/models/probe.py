@@ -66,6 +66,8 @@ def _judge(raw: bytes) -> ModelFacts:
     try:
         booster = lightgbm.Booster(model_str=raw.decode("ascii"))
         answer = booster.predict(rows, num_threads=1)
+    except json.JSONDecodeError as error:
+        raise ModelRefused("parameters", f"LightGBM's package cannot read them: {error}") from error
     except (lightgbm.basic.LightGBMError, ValueError) as error:
         raise ModelRefused("file", f"LightGBM does not load it: {error}") from error
     if answer.size != 2 * facts.num_class:

@@ -6,6 +6,7 @@ line per key, and the sizes that the header claims.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -26,6 +27,18 @@ _HEADER = (
     "objective",
     "feature_names",
     "tree_sizes",
+    "feature_infos",
+    "label_index",
+)
+_CATEGORIES = "pandas_categorical:"
+_PARAMETER = re.compile(r"\[(?!linear_tree:)[A-Za-z_0-9]+: .*\]|\[linear_tree: [01]\]")
+_TREE_LINES = frozenset(
+    {
+        *("Tree", "num_leaves", "num_cat", "split_feature", "split_gain", "threshold", "decision_type"),
+        *("left_child", "right_child", "leaf_value", "leaf_weight", "leaf_count"),
+        *("internal_value", "internal_weight", "internal_count", "cat_boundaries", "cat_threshold"),
+        *("is_linear", "shrinkage"),
+    }
 )
 
 
@@ -104,6 +117,8 @@ def _facts(header: Mapping[str, str]) -> ModelFacts:
         raise ModelRefused("version", "must be v2, v3 or v4", header["version"])
     features = tuple(header["feature_names"].split(" "))
     highest = _integer(header, "max_feature_idx")
+    if not all(features):
+        raise ModelRefused("feature_names", "holds an empty name", header["feature_names"])
     if len(features) != highest + 1 or len(set(features)) != len(features):
         raise ModelRefused("max_feature_idx", f"does not fit {len(features)} feature names", highest)
     num_class, per_iteration = _integer(header, "num_class"), _integer(header, "num_tree_per_iteration")
@@ -113,7 +128,8 @@ def _facts(header: Mapping[str, str]) -> ModelFacts:
     if objective not in _OBJECTIVES:
         raise ModelRefused("objective", "is not known", header["objective"])
     _check_objective(header["objective"], num_class)
-    if len(header["feature_infos"].split(" ")) != len(features):
+    infos = header["feature_infos"].split(" ")
+    if len(infos) != len(features) or not all(infos):
         raise ModelRefused("feature_infos", f"must describe {len(features)} features", header["feature_infos"])
     trees = len(header["tree_sizes"].split())
     return ModelFacts(header["version"], objective, num_class, trees, features)
@@ -128,9 +144,16 @@ _OBJECTIVES = frozenset(
 )
 
 
+_WANTED = {"binary": {"sigmoid"}, "multiclass": {"num_class"}, "multiclassova": {"num_class", "sigmoid"}}
+
+
 def _check_objective(text: str, num_class: int) -> None:
     """Parameters behind the objective's name: ``num_class:3``, ``sigmoid:1``."""
-    for part in text.split(" ")[1:]:
+    called, *parameters = text.split(" ")
+    missing = _WANTED.get(called, set()) - {part.partition(":")[0] for part in parameters}
+    if missing:
+        raise ModelRefused(f"objective.{min(missing)}", f"is missing for {called}", text)
+    for part in parameters:
         name, colon, value = part.partition(":")
         number = one_float(value, f"objective.{name}") if colon else 1.0
         if not math.isfinite(number) or number <= 0:
@@ -147,7 +170,7 @@ def _integer(fields: Mapping[str, str], name: str, where: str = "") -> int:
 
 
 def _check_trees(header: Mapping[str, str], rest: str, facts: ModelFacts) -> None:
-    body, found, _ = rest.partition(_END)
+    body, found, tail = rest.partition(_END)
     if not found:
         raise ModelRefused(_END, "is missing: the file is cut off")
     sizes = [int(size) for size in header["tree_sizes"].split() if re.fullmatch(r"\d{1,9}", size)]
@@ -161,11 +184,41 @@ def _check_trees(header: Mapping[str, str], rest: str, facts: ModelFacts) -> Non
         raise ModelRefused("Tree", "does not follow the header at once", body[:20])
     if facts.trees % facts.num_class:
         raise ModelRefused("num_class", f"{facts.trees} trees cannot be of {facts.num_class} classes", facts.num_class)
+    _check_tail(tail)
     for number, block in enumerate(blocks):
-        _check_tree(number, _pairs(block.split("\n"), f"tree {number}"), facts)
+        _check_tree(number, _tree_lines(block, f"tree {number}"), facts)
     for number, (block, size) in enumerate(zip(blocks, sizes, strict=True)):
         if len(block) != size:
             raise ModelRefused("tree_sizes", f"tree {number} has {len(block)} bytes", size)
+
+
+def _check_tail(tail: str) -> None:
+    """What follows the trees: LightGBM cuts parameters at their colons unseen, and its package reads a line of JSON."""
+    inside = ended = False
+    for line in tail.split("\n"):
+        bare = line.strip()
+        if ended and bare:
+            raise ModelRefused("pandas_categorical", "must be the last line", line)
+        if bare in ("parameters:", "end of parameters"):
+            inside = bare == "parameters:"
+        elif inside and bare and not _PARAMETER.fullmatch(line):
+            raise ModelRefused("parameters", "must be lines like [name: value]", line)
+        elif line.startswith(_CATEGORIES):
+            ended = True
+            try:
+                json.loads(line.removeprefix(_CATEGORIES))
+            except (ValueError, RecursionError) as error:
+                raise ModelRefused("pandas_categorical", f"is not JSON: {error}", line) from error
+
+
+def _tree_lines(block: str, where: str) -> dict[str, str]:
+    """A tree's lines; LightGBM stops at a blank one and aborts on one without an equals sign."""
+    lines = block.rstrip("\n").split("\n")
+    for line in lines:
+        name, equals, _ = line.partition("=")
+        if not equals or name not in _TREE_LINES:
+            raise ModelRefused(f"{where}.{name[:40]}", "is no line of a tree", line)
+    return _pairs(lines, where)
 
 
 def _check_tree(number: int, fields: Mapping[str, str], facts: ModelFacts) -> None:
@@ -180,7 +233,8 @@ def _check_tree(number: int, fields: Mapping[str, str], facts: ModelFacts) -> No
         raise ModelRefused(f"{where}is_linear", "linear trees are not supported", fields["is_linear"])
     if not math.isfinite(one_float(fields.get("shrinkage", "1"), f"{where}shrinkage")):
         raise ModelRefused(f"{where}shrinkage", "is not finite", fields["shrinkage"])
-    optional_line(fields, ("leaf_weight", "leaf_count"), leaves if leaves > 1 else 0, where)
+    optional_line(fields, "leaf_weight", leaves if leaves > 1 else 0, where)
+    optional_line(fields, "leaf_count", leaves if leaves > 1 else 0, where, whole=True)
     if leaves == 1:
         return
     categories = _integer(fields, "num_cat", where)
@@ -192,7 +246,9 @@ def _check_tree(number: int, fields: Mapping[str, str], facts: ModelFacts) -> No
     for feature in features:
         if not 0 <= feature < len(facts.feature_names):
             raise ModelRefused(f"{where}split_feature", f"must be below {len(facts.feature_names)}", feature)
-    optional_line(fields, ("split_gain", "internal_value", "internal_weight", "internal_count"), splits, where)
+    for name in ("split_gain", "internal_value", "internal_weight"):
+        optional_line(fields, name, splits, where)
+    optional_line(fields, "internal_count", splits, where, whole=True)
     decisions = integers_line(fields, "decision_type", splits, where)
     if categories == 0 and any(kind & 1 for kind in decisions):
         raise ModelRefused(f"{where}decision_type", "is categorical without categories", decisions[0])

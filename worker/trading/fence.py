@@ -7,9 +7,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from shared.clock import Clock, rfc3339
+from shared.documents import dump_json
 from shared.errors import StoreError, StoreRefused
-from shared.store import Store
+from shared.store import Store, translated_errors
 from worker.failpoints import failpoint
+
+# KEYS 1 lease, 2 epoch_ack. ARGV 1 owner, 2 the acknowledgement.
+_ACKNOWLEDGE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[2])
+return 1
+"""
 
 
 class Fence:
@@ -17,10 +26,15 @@ class Fence:
 
     ``acknowledge`` runs in the watching thread, so that a slow venue call never delays it. It is true even so: an id
     is in flight from before its gate call until its answer is taken in, and a gate call after the epoch rose fails.
+    Only the ``owner`` of the lease speaks for the account: a second trader that waits for it knows nothing of what is
+    in flight.
     """
+
+    owner = ""
 
     def __init__(self, store: Store, account: str, clock: Clock) -> None:
         self._store, self._account, self._clock = store, account, clock
+        self._write = store.client.register_script(_ACKNOWLEDGE)
         self._lock = threading.Lock()
         self._in_flight: set[str] = set()
         self._unresolved: frozenset[str] = frozenset()
@@ -63,18 +77,20 @@ class Fence:
         """Write the acknowledgement where the epoch or what is in flight changed. A Redis that is away costs it."""
         try:
             epoch = self.epoch()
-            if epoch is None:
+            if epoch is None or not self.owner:
                 return
             with self._lock:
                 pending = frozenset(self._in_flight) | self._unresolved
             if self._acknowledged == (epoch, pending):
                 return
             failpoint("fence.acknowledge")
-            self._store.put_json(
-                self._store.keys.epoch_ack(self._account),
-                {"epoch": epoch, "in_flight": sorted(pending), "at": rfc3339(self._clock.now())},
-            )
+            keys = self._store.keys
+            told = {"epoch": epoch, "in_flight": sorted(pending), "at": rfc3339(self._clock.now())}
+            with translated_errors():
+                written = self._write(
+                    keys=[keys.lease(self._account), keys.epoch_ack(self._account)], args=[self.owner, dump_json(told)]
+                )
             failpoint("fence.acknowledged")
-            self._acknowledged = (epoch, pending)
+            self._acknowledged = (epoch, pending) if written else None
         except StoreError:
             self._acknowledged = None

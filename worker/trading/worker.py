@@ -284,7 +284,7 @@ class Trader:
         while not self._signals.stopping.is_set():
             holder = self._p.lease.take()
             if holder is None:
-                self._p.gate.owner = self._p.lease.owner
+                self._p.gate.owner = self._p.fence.owner = self._p.lease.owner
                 self._next_renewal = 0.0
                 return
             if holder != told:

@@ -28,9 +28,10 @@ def closed(stocks: Stack, ticker: str, reason: str, price: str, pnl: str) -> boo
     return kept == ("CLOSED", reason, price, pnl)
 
 
-def test_position_when_closed_by_hand_is_closed_in_every_key_and_trading_goes_on(
+def test_position_when_closed_by_hand_or_by_a_stop_is_closed_in_every_key_and_trading_goes_on(
     stocks: Stack, broker: AlpacaServer
 ) -> None:
+    stocks.set("risk_settings", FREE_RISK.replace("{", '{"on_stop": "flatten", '))
     running(stocks)
     stocks.trade_until(2, "filled", AAPL=0.08, MSFT=0.08)
     stocks.set("predictions", "{}")
@@ -54,9 +55,20 @@ def test_position_when_closed_by_hand_is_closed_in_every_key_and_trading_goes_on
     )
     eventually(lambda: held(stocks) == [], what=f"no position left: {held(stocks)}")
     assert stocks.json("stats")["total_pnl"] == 1.5
-    stocks.trade_until(3, "filled", AAPL=0.08)  # neither halted nor frozen
+    stocks.trade_until(5, "filled", AAPL=0.08)  # neither halted nor frozen
     assert (stocks.status("active"), stocks.status("state")) == (True, "ACTIVE")
     assert stocks.json("stop_report") is None or stocks.json("stop_report")["reason"] != "reconcile_mismatch"
+
+    stocks.set("predictions", "{}")
+    broker.set_price("AAPL", "99.00")
+    stocks.set("trading_settings", OFF)
+    eventually(
+        lambda: closed(stocks, "AAPL", "STOP", "99.00", "-1.00"), what=f"the close: {position_of(stocks, 'AAPL')}"
+    )
+    assert stocks.json("stop_report")["reason"] == "emergency_stop"
+    stocks.set("trading_settings", ON)
+    stocks.await_status("active", True)
+    assert stocks.status("state") == "ACTIVE"
 
 
 def test_position_when_added_to_by_hand_is_no_drift_and_still_sold_by_us(stocks: Stack, broker: AlpacaServer) -> None:
@@ -82,24 +94,6 @@ def test_position_when_added_to_by_hand_is_no_drift_and_still_sold_by_us(stocks:
 
     eventually(sold, what=f"our own share to be sold: {position_of(stocks, 'AAPL')} {stocks.json('trading_status')}")
     eventually(lambda: held(stocks) == [("AAPL", "5")], what="the hand's five to be left")
-    assert stocks.status("state") == "ACTIVE"
-
-
-def test_position_when_flattened_by_a_stop_is_closed_with_that_reason_and_trading_resumes(
-    stocks: Stack, broker: AlpacaServer
-) -> None:
-    stocks.set("risk_settings", FREE_RISK.replace("{", '{"on_stop": "flatten", '))
-    running(stocks)
-    stocks.trade_until(1, "filled", AAPL=0.08)
-    stocks.set("predictions", "{}")
-    broker.set_price("AAPL", "99.00")
-    stocks.set("trading_settings", OFF)
-    eventually(
-        lambda: closed(stocks, "AAPL", "STOP", "99.00", "-1.00"), what=f"the close: {position_of(stocks, 'AAPL')}"
-    )
-    assert stocks.json("stop_report")["reason"] == "emergency_stop"
-    stocks.set("trading_settings", ON)
-    stocks.await_status("active", True)
     assert stocks.status("state") == "ACTIVE"
 
 
