@@ -192,6 +192,7 @@ def build_trader(
         switches.read,
         entropy,
         lambda item: holder[0].post(item),
+        progress,
         logger,
         only,
     )

@@ -39,6 +39,7 @@ def build_fleet(
     read_switches: Callable[[], Switches],
     entropy: Callable[[], str],
     post: Post,
+    progress: Callable[[], None],
     logger: structlog.stdlib.BoundLogger,
     only: int | None = None,
 ) -> Fleet:
@@ -59,6 +60,7 @@ def build_fleet(
         clock,
         new_runner,
         model_opener(store, clock),
+        progress,
         logger,
     )
     desk.on_change = fleet.on_change

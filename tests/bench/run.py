@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import compute, feeds, orders, single_row, web
+from tests.bench import bots, compute, feeds, orders, single_row, web
 from tests.bench.table import HEADINGS, Row, cells, machine, markdown
 from worker.compose import SWITCH_SECONDS
 
@@ -18,6 +18,7 @@ SECTIONS = {
     "compute": compute.rows,
     "feeds": feeds.rows,
     "row": single_row.rows,
+    "bots": bots.rows,
     "orders": orders.rows,
     "web": web.rows,
 }

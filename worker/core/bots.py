@@ -432,6 +432,15 @@ class BotManager:
         return max(stops, default=None)
 
     @property
+    def has_unknown(self) -> bool:
+        """Whether any order of an open position is without the venue's answer."""
+        for position in self.positions.values():
+            orders = [position.entry, *position.exits.values()]
+            if any(o is not None and o.state in _UNKNOWN for o in orders):
+                return True
+        return False
+
+    @property
     def symbols(self) -> frozenset[str]:
         """Whose prices are needed."""
         return frozenset(p.symbol for p in self.positions.values()) | {self.settings.symbol}

@@ -150,7 +150,9 @@ class Trader:
         self._p.status.forget()
         self._p.heartbeat.beat()  # what is away costs the trading, not the process
         try:
-            self._publish(self._p.switches.read())
+            switches = self._p.switches.read()
+            self._is_ready(switches)  # a status without the epoch in force would be refused as an old one
+            self._publish(switches)
         except SixbotError:
             self._p.logger.info("status_not_published")
         self._wait(RETRY_SECONDS)
@@ -212,6 +214,8 @@ class Trader:
         bots = self._p.bots
         if bots is not None:
             bots.turn(ready=ready, switches=switches, epoch=self._epoch, snapshot=self._snapshot)
+            if bots.waits_for_an_answer:
+                self._next_reconcile = min(self._next_reconcile, now + RETRY_SECONDS)
         paused = bots is not None and bots.cycle_paused
         if ready and self._p.cycle is not None and now >= self._next_cycle and not paused:
             self._run_cycle(self._p.cycle, switches)

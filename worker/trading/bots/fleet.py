@@ -13,7 +13,7 @@ import structlog
 
 from shared.bots import CYCLE_BOT, BotSettings
 from shared.clock import Clock
-from shared.errors import SixbotError, StoreError, VenueError
+from shared.errors import SixbotError, StoreError, StoreRefused, VenueError
 from worker.core.ledger import Change
 from worker.core.trades import moment_of
 from worker.core.types import LastPrice
@@ -65,11 +65,13 @@ class Fleet:
         clock: Clock,
         new_runner: Callable[[BotSettings], BotRunner],
         new_model: Callable[[], Model],
+        progress: Callable[[], None],
         logger: structlog.stdlib.BoundLogger,
     ) -> None:
         self._account, self._accounts, self._documents = account, accounts, documents
         self._sender, self._book, self._sources, self._status = sender, book, sources, status
-        self._clock, self._new_runner, self._new_model, self._logger = clock, new_runner, new_model, logger
+        self._clock, self._new_runner, self._new_model = clock, new_runner, new_model
+        self._progress, self._logger = progress, logger
         self._bots: dict[int, _Bot] = {}
         self._cycle: BotDocument | None = None
         self._elsewhere: dict[int, BotDocument] = {}
@@ -92,6 +94,11 @@ class Fleet:
     def cycle_paused(self) -> bool:
         """Whether bot 1 says of itself that it is off."""
         return self._cycle is not None and self._cycle.error is None and not self._cycle.value.enabled
+
+    @property
+    def waits_for_an_answer(self) -> bool:
+        """Whether the fate of an order is not known: the venue should be asked soon."""
+        return any(b.runner.manager.has_unknown for b in self._bots.values() if b.runner.busy)
 
     # -- from the trader's loop -----------------------------------------------------------------------------------
 
@@ -164,7 +171,8 @@ class Fleet:
     # -- one bot --------------------------------------------------------------------------------------------------
 
     def _guarded(self, bot: _Bot, step: Callable[[], object]) -> None:
-        """A fault of one bot costs no other its turn."""
+        """A fault of one bot costs no other its turn; a slow venue costs no sign of life."""
+        self._progress()
         try:
             step()
         except StoreError:
@@ -255,7 +263,7 @@ class Fleet:
             mine = bot.document.listed and bot.document.value.account == self._account
             if not mine and not bot.runner.busy:
                 del self._bots[bot_id]
-                if not bot.document.listed:
+                if bot_id not in self._documents.listed:
                     self._status.forget(bot_id)
 
     @staticmethod
@@ -292,14 +300,17 @@ class Fleet:
     def _publish(self) -> None:
         rows: dict[int, Shown] = {}
         for bot_id, bot in self._bots.items():
-            if bot.document.value.account == self._account or not bot.document.listed:
+            if bot.document.value.account == self._account or bot_id not in self._documents.listed:
                 feed = self._sources.shown(bot.document.value.symbol)
                 rows[bot_id] = Shown(bot.document, bot.runner, bot.lane, bot.model.problem, feed, bot.late)
-        self._status.publish(rows)
-        if self._cycle is not None:
-            self._status.publish_cycle(self._cycle)
-        for bot_id, document in self._elsewhere.items():
-            self._status.publish_lost(bot_id, document, self._accounts)
+        try:
+            self._status.publish(rows)
+            if self._cycle is not None:
+                self._status.publish_cycle(self._cycle)
+            for bot_id, document in self._elsewhere.items():
+                self._status.publish_lost(bot_id, document, self._accounts)
+        except StoreRefused as error:
+            self._logger.warning("bot_status_not_published", error=str(error))
 
     @property
     def bots(self) -> Mapping[int, BotRunner]:

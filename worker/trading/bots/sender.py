@@ -105,16 +105,22 @@ class OrderSender:
         snapshot: Snapshot,
     ) -> Denial | Order:
         now = self._clock.now()
-        order = self._order(bot_id, action, last, reason, now)
-        limits = switches.risk.value
         intent = Intent(
-            action.symbol, action.side, action.effect, action.qty, last.price, order.type, action.limit_price, reason
+            action.symbol,
+            action.side,
+            action.effect,
+            action.qty,
+            last.price,
+            OrderType.MARKET if action.limit_price is None else OrderType.LIMIT,
+            action.limit_price,
+            reason,
         )
         view = self._view(bot_id, action, run_id, switches, snapshot, now)
         market = MarketView(now, self._is_open(), last, self.instrument(action.symbol))
-        denial = judge_intent(intent, view, limits, market)
+        denial = judge_intent(intent, view, switches.risk.value, market)
         if denial is not None:
             return denial
+        order = self._order(bot_id, action, last, reason, now)
         result = self._desk.submit(Ticket(order, switches, self._calendar.day_of(now), run_id))
         if isinstance(result, Order):
             self._count(result, run_id)
