@@ -48,7 +48,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """An order to send. A limit where there is a price, else at market."""
+    """An order to send. A limit where there is a price, else at market. An entry tells the levels that it aims at."""
 
     client_order_id: str
     position_id: str
@@ -58,6 +58,8 @@ class Submit:
     limit_price: Decimal | None
     exit_reason: str = ""
     confidence: str = ""
+    take_profit: str = ""
+    stop_loss: str = ""
 
     @property
     def side(self) -> Side:
@@ -289,7 +291,11 @@ class BotManager:
         self.positions[name] = BotPosition(name, settings.symbol, instrument, now, confidence=confidence)
         self._due[name] = now + float(settings.maker_order_timeout)
         self.counters.entries += 1
-        return Submit(name, name, settings.symbol, Effect.ENTRY, qty, price, confidence=confidence)
+        target = to_tick(price * (1 + settings.profit_target_pct), instrument.tick_size, ROUND_CEILING)
+        stop = price * (1 - settings.stop_loss_pct)
+        return Submit(
+            name, name, settings.symbol, Effect.ENTRY, qty, price, "", confidence, str(target), str(stop.normalize())
+        )
 
     # -- what to do -----------------------------------------------------------------------------------------------
 

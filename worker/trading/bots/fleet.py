@@ -38,6 +38,12 @@ class Model(ModelSource, Protocol):
     def refresh(self, model_id: int, buy_class: int = 1) -> bool: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _NoModel:
+    current: None = None
+    problem: str = "no model is loaded yet"
+
+
 @dataclass(slots=True)
 class _Bot:
     """A stream bot that runs here."""
@@ -45,7 +51,6 @@ class _Bot:
     runner: BotRunner
     lane: Lane
     document: BotDocument
-    model: Model
     late: int = 0
     priced_at: float = 0.0
 
@@ -73,6 +78,7 @@ class Fleet:
         self._clock, self._new_runner, self._new_model = clock, new_runner, new_model
         self._progress, self._logger = progress, logger
         self._bots: dict[int, _Bot] = {}
+        self._models: dict[tuple[int, int], Model] = {}
         self._cycle: BotDocument | None = None
         self._elsewhere: dict[int, BotDocument] = {}
         self._stop = threading.Event()
@@ -254,9 +260,8 @@ class Fleet:
             self._logger.info("bot_configured", bot_id=bot_id, version=document.version)
 
     def _add(self, bot_id: int, document: BotDocument) -> None:
-        model = self._new_model()
         self._status.resume(bot_id)
-        self._bots[bot_id] = _Bot(self._new_runner(document.value), Lane(document.value, model), document, model)
+        self._bots[bot_id] = _Bot(self._new_runner(document.value), Lane(document.value, _NoModel()), document)
 
     def _drop_finished(self) -> None:
         for bot_id, bot in list(self._bots.items()):
@@ -282,18 +287,37 @@ class Fleet:
         self._sources.watch(stops)
 
     def _load_models(self) -> None:
-        """Its own thread: loading a model may take seconds, during which the old one predicts."""
+        """Its own thread: loading a model may take seconds, during which a bot goes on with the one that it has."""
         while not self._stop.wait(MODEL_SECONDS):
+            done: set[tuple[int, int]] = set()
             for bot in list(self._bots.values()):
                 settings = bot.document.value
                 if not settings.enabled:
                     continue
-                try:
-                    bot.model.refresh(settings.model_id, settings.buy_class)
-                except SixbotError as error:
-                    self._logger.info("model_not_read", bot_id=settings.bot_id, error=str(error))
-                except Exception:  # the last net of this thread: the next look may find a better model
-                    self._logger.exception("model_failed", bot_id=settings.bot_id)
+                key = (settings.model_id, settings.buy_class)
+                model = self._models.get(key) or self._models.setdefault(key, self._new_model())
+                if key not in done and not self._refreshed(model, key):
+                    continue
+                done.add(key)
+                if bot.lane.model is not model:
+                    bot.lane.model = model
+            for key in self._models.keys() - done:
+                if not any((v.model_id, v.buy_class) == key for v in self._wanted()):
+                    del self._models[key]
+
+    def _wanted(self) -> list[BotSettings]:
+        return [bot.document.value for bot in list(self._bots.values())]
+
+    def _refreshed(self, model: Model, key: tuple[int, int]) -> bool:
+        try:
+            model.refresh(*key)
+        except SixbotError as error:
+            self._logger.info("model_not_read", model_id=key[0], error=str(error))
+            return False
+        except Exception:  # the last net of this thread: the next look may find a better model
+            self._logger.exception("model_failed", model_id=key[0])
+            return False
+        return True
 
     # -- status ---------------------------------------------------------------------------------------------------
 
@@ -302,7 +326,7 @@ class Fleet:
         for bot_id, bot in self._bots.items():
             if bot.document.value.account == self._account or bot_id not in self._documents.listed:
                 feed = self._sources.shown(bot.document.value.symbol)
-                rows[bot_id] = Shown(bot.document, bot.runner, bot.lane, bot.model.problem, feed, bot.late)
+                rows[bot_id] = Shown(bot.document, bot.runner, bot.lane, feed, bot.late)
         try:
             self._status.publish(rows)
             if self._cycle is not None:

@@ -150,10 +150,13 @@ class SymbolLine:
 
 
 class Pipeline:
-    """A feed's sink. Any thread may call; one lock makes them one. ``post`` must not block."""
+    """A feed's sink. Any thread may call; one lock makes them one. ``post`` must not block.
 
-    def __init__(self, symbols: Iterable[str], post: Post) -> None:
-        self._clock, self._post, self._lock = VenueClock(), post, threading.Lock()
+    Pipelines whose bots share models share the lock: a model answers one at a time.
+    """
+
+    def __init__(self, symbols: Iterable[str], post: Post, lock: threading.Lock | None = None) -> None:
+        self._clock, self._post, self._lock = VenueClock(), post, lock or threading.Lock()
         self.lines = {symbol: SymbolLine(symbol, self._clock) for symbol in sorted(symbols)}
         self._rounds: dict[int, list[Decision]] = {}
         self.live = False

@@ -152,6 +152,8 @@ class OrderSender:
             position_id=action.position_id,
             exit_reason=action.exit_reason,
             confidence=action.confidence,
+            take_profit=action.take_profit,
+            stop_loss=action.stop_loss,
             post_only=entry and limit is not None,
         )
 

@@ -46,7 +46,7 @@ class Sources:
         self._by_symbol: dict[str, _Source] = {}
         self._problems: dict[str, tuple[str, float]] = {}
         self._stops: dict[str, Decimal] = {}
-        self._stop = threading.Event()
+        self._stop, self._lock = threading.Event(), threading.Lock()
         self._ticker = threading.Thread(target=self._tick, name="bot-clock", daemon=True)
 
     def now(self) -> int:
@@ -82,7 +82,7 @@ class Sources:
             self._logger.warning("no_feed", symbols=symbols, error=str(error))
             self._problems |= dict.fromkeys(symbols, (str(error), now + RETRY_SECONDS))
             return
-        pipeline = Pipeline(symbols, self._post)
+        pipeline = Pipeline(symbols, self._post, self._lock)
         source = _Source(feed, pipeline)
         self._sources.append(source)
         for symbol in symbols:
