@@ -150,7 +150,9 @@ class Trader:
         self._p.status.forget()
         self._p.heartbeat.beat()  # what is away costs the trading, not the process
         try:
-            self._publish(self._p.switches.read())
+            switches = self._p.switches.read()
+            self._is_ready(switches)  # a status without the epoch in force would be refused as an old one
+            self._publish(switches)
         except SixbotError:
             self._p.logger.info("status_not_published")
         self._wait(RETRY_SECONDS)
