@@ -23,7 +23,9 @@ ZERO = Decimal(0)
 CANCEL_AGAIN_SECONDS = 2.0
 """After this long without the fate of an order that was asked to be cancelled, it is asked again."""
 RETRY_SECONDS = 1.0
-LONGEST_RETRY_SECONDS = 30.0
+LONGEST_RETRY_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 30.0
+"""After refusals by the venue, each of which is an order in the books; a denial of ours costs nothing."""
 NEVER = float("inf")
 _S = OrderState
 _UNKNOWN = frozenset({_S.INTENT, _S.UNKNOWN})
@@ -162,6 +164,8 @@ class BotManager:
         """Whether anything may be sent: the switch, and its arming."""
         if on != self._on:
             self._on = on
+            for position in self.positions.values():
+                position.retry_at, position.refusals = 0.0, 0
             self._dirty.update(dict.fromkeys(self.positions))
 
     def on_feed(self, now: float, *, live: bool) -> None:
@@ -222,7 +226,7 @@ class BotManager:
             return
         found.exits.pop(order.client_order_id, None)
         if order.state in {_S.REJECTED, _S.NOT_SENT} and not order.filled_qty:
-            self._back_off(found, now, order.note or order.state.value)
+            self._back_off(found, now, order.note or order.state.value, LONGEST_PAUSE_SECONDS)
         elif order.filled_qty:
             found.problem = ""
 
@@ -238,12 +242,13 @@ class BotManager:
         found.exits.pop(action.client_order_id, None)
         if why.startswith("PRICE_COLLAR") and action.exit_reason == ExitReason.TP_HIT:
             found.closing = found.closing or ExitReason.TP_HIT  # the price is far beyond the target: take it
-        self._back_off(found, now, why)
+        self._back_off(found, now, why, LONGEST_RETRY_SECONDS)
         self._dirty[found.id] = None
 
-    def _back_off(self, position: BotPosition, now: float, why: str) -> None:
+    @staticmethod
+    def _back_off(position: BotPosition, now: float, why: str, longest: float) -> None:
         position.problem = why
-        position.retry_at = now + min(RETRY_SECONDS * 2**position.refusals, LONGEST_RETRY_SECONDS)
+        position.retry_at = now + min(RETRY_SECONDS * 2**position.refusals, longest)
         position.refusals = min(position.refusals + 1, 10)
 
     def adopt(
@@ -268,8 +273,9 @@ class BotManager:
         self._account(of, now)
         self._dirty[name] = None
 
-    def reset(self) -> None:
+    def reset(self, now: float) -> None:
         """Forget all positions, to be told of them anew."""
+        self._unprotected = self.unprotected_seconds(now)
         self.positions.clear()
         self._dirty.clear()
         self._due.clear()

@@ -15,10 +15,10 @@ from shared.bots import CYCLE_BOT, BotSettings
 from shared.clock import Clock
 from shared.errors import SixbotError, StoreError, StoreRefused, VenueError
 from worker.core.ledger import Change
-from worker.core.trades import moment_of
+from worker.core.trades import SECOND, moment_of
 from worker.core.types import LastPrice
 from worker.trading.bots.documents import BotDocument, BotDocuments
-from worker.trading.bots.pipeline import PREDICT_SECONDS, Crossing, Decision, Lane, ModelSource
+from worker.trading.bots.pipeline import Crossing, Decision, Lane, ModelSource
 from worker.trading.bots.runner import BotRunner
 from worker.trading.bots.sender import OrderSender
 from worker.trading.bots.sources import Sources
@@ -28,8 +28,6 @@ from worker.trading.reconcile import Snapshot
 
 MODEL_SECONDS = 0.5
 PRICE_SECONDS = 1.0
-LATE_MICROSECONDS = PREDICT_SECONDS * 1_000_000
-"""A decision that has waited for longer is not acted on: the next one is due."""
 
 
 class Model(ModelSource, Protocol):
@@ -149,8 +147,8 @@ class Fleet:
         found = self._bots.get(item.bot_id)
         if found is None:
             return
-        if self._sources.now() - item.decided_at > LATE_MICROSECONDS:
-            found.late += 1
+        if self._sources.now() - item.decided_at > self._sources.rhythm.predict_seconds * SECOND:
+            found.late += 1  # the next one is due
             return
         self._guarded(found, partial(self._enter, found, item, last))
 

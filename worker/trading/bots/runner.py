@@ -69,7 +69,7 @@ class BotRunner:
     def recover(self, orders: Sequence[Order], positions: Sequence[Position]) -> None:
         """Start from what the book holds of this bot. Raises VenueUnavailable where the venue cannot be asked."""
         mine = str(self.bot_id)
-        self.manager.reset()
+        self.manager.reset(self._now())
         by_position = {p.id: p for p in positions if p.bot_id == mine}
         found = [o for o in orders if o.bot_id == mine]
         names = dict.fromkeys([*by_position, *(o.position_id for o in found if o.effect is Effect.ENTRY)])

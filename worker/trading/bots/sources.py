@@ -16,7 +16,7 @@ from worker.core.candles import WINDOW
 from worker.core.trades import micros, moment_of
 from worker.core.types import LastPrice
 from worker.feeds.base import FeedState, TradeFeed
-from worker.trading.bots.pipeline import NEVER, Lane, Pipeline, Post, SymbolLine
+from worker.trading.bots.pipeline import NEVER, Lane, Pipeline, Post, Rhythm, SymbolLine
 
 TICK_SECONDS = 0.05
 RETRY_SECONDS = 5.0
@@ -38,9 +38,15 @@ class Sources:
     """The trader thread calls it; a thread of its own lets the time pass in the pipelines."""
 
     def __init__(
-        self, open_feed: OpenFeed, group: Group, post: Post, clock: Clock, logger: structlog.stdlib.BoundLogger
+        self,
+        open_feed: OpenFeed,
+        group: Group,
+        post: Post,
+        rhythm: Rhythm,
+        clock: Clock,
+        logger: structlog.stdlib.BoundLogger,
     ) -> None:
-        self._open_feed, self._group, self._post = open_feed, group, post
+        self._open_feed, self._group, self._post, self.rhythm = open_feed, group, post, rhythm
         self._clock, self._logger = clock, logger
         self._sources: list[_Source] = []
         self._by_symbol: dict[str, _Source] = {}
@@ -82,7 +88,7 @@ class Sources:
             self._logger.warning("no_feed", symbols=symbols, error=str(error))
             self._problems |= dict.fromkeys(symbols, (str(error), now + RETRY_SECONDS))
             return
-        pipeline = Pipeline(symbols, self._post, self._lock)
+        pipeline = Pipeline(symbols, self._post, self.rhythm, self._lock)
         source = _Source(feed, pipeline)
         self._sources.append(source)
         for symbol in symbols:
