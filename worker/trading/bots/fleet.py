@@ -219,7 +219,7 @@ class Fleet:
             bot.runner.last_denial = "the feed is not live"
             return
         bid = Decimal(repr(decision.bid))
-        why = bot.runner.enter(decision.symbol, bid, last, decision.confidence, f"r{decision.second}")
+        why = bot.runner.enter(decision.symbol, bid, last, decision.confidence, f"{self._account}-{decision.second}")
         if why:
             bot.runner.last_denial = why
 

@@ -121,7 +121,8 @@ class BotRunner:
         wanted = self.manager.enter(instrument, bid, f"{confidence:.6g}", self._now())
         if isinstance(wanted, str):
             return wanted
-        return self._submit(wanted, run_id, f"confidence {confidence:.4f} >= {self.settings.confidence_threshold}")
+        reason = f"confidence {confidence:.4f} >= {self.settings.confidence_threshold}"
+        return self._submit(wanted, run_id, reason, last)
 
     # -- acting ---------------------------------------------------------------------------------------------------
 
@@ -143,10 +144,10 @@ class BotRunner:
         self._notes("bot_spins", bot_id=self.bot_id)
         return done
 
-    def _submit(self, action: Submit, run_id: str, reason: str) -> str:
+    def _submit(self, action: Submit, run_id: str, reason: str, last: LastPrice | None = None) -> str:
         """One order; empty where it was sent, else why it was not, which the manager knows too."""
         try:
-            last = self._price(action.symbol)
+            last = last or self._price(action.symbol)
             result = self._sender.submit(self.bot_id, action, last, run_id, reason)
         except VenueError as error:
             result = Denial("VENUE", str(error))

@@ -20,6 +20,7 @@ from worker.trading.bots.pipeline import NEVER, Lane, Pipeline, Post, Rhythm, Sy
 
 TICK_SECONDS = 0.05
 RETRY_SECONDS = 5.0
+CLOSE_SECONDS = 2.0
 
 OpenFeed = Callable[[tuple[str, ...], float], TradeFeed]
 """Builds a feed for symbols that calls itself mute after so many seconds. Raises SixbotError where there is none."""
@@ -79,7 +80,7 @@ class Sources:
         self._sources.remove(source)
         for symbol in source.pipeline.lines:
             self._by_symbol.pop(symbol, None)
-        source.feed.close()
+        _close(source.feed)
 
     def _begin(self, symbols: tuple[str, ...], now: float, stale_seconds: float) -> None:
         try:
@@ -104,12 +105,13 @@ class Sources:
                 source.pipeline.tick(source.feed.now())
 
     def close(self) -> None:
-        """End every feed."""
+        """End every feed; returns within two seconds."""
         self._stop.set()
-        for source in self._sources:
-            source.feed.close()
-        if self._ticker.is_alive():
-            self._ticker.join(timeout=2)
+        closing = [_close(source.feed) for source in self._sources]
+        end = self._clock.monotonic() + CLOSE_SECONDS
+        for thread in [*closing, self._ticker]:
+            if thread.is_alive():
+                thread.join(timeout=max(end - self._clock.monotonic(), 0.0))
 
     # -- what the bots need ---------------------------------------------------------------------------------------
 
@@ -169,3 +171,10 @@ class Sources:
             "gaps": counts.gaps,
             "dropped": counts.dropped,
         }
+
+
+def _close(feed: TradeFeed) -> threading.Thread:
+    """In a thread of its own: a feed may wait for its source, and the trader must not."""
+    thread = threading.Thread(target=feed.close, name="feed-close", daemon=True)
+    thread.start()
+    return thread
