@@ -175,7 +175,7 @@ def build_trader(
             options,
             entropy,
             switches.read,
-            progress,
+            lambda: holder[0].between(),
         )
     names = [known.name for known in config.accounts]
     status = TraderStatus(store, account.name, names, mode_of(config, account), book, clock, calendar)

@@ -244,6 +244,24 @@ class Trader:
         if self._p.dead_man is not None:
             self._p.dead_man.progress()
 
+    def between(self) -> None:
+        """Between the tickers of a cycle: signs of life, and whatever the bots must not wait for."""
+        self.alive()
+        if self._p.bots is None or not self._p.bots.bots:
+            return
+        for _ in range(self._inbox.qsize()):
+            try:
+                item = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            self._dispatch(item)
+
+    def _dispatch(self, item: OrderUpdate | Decision | Crossing | None) -> None:
+        if isinstance(item, OrderUpdate):
+            self._take(item)
+        elif item is not None and self._p.bots is not None:
+            self._p.bots.take(item)
+
     def _wait(self, seconds: float) -> None:
         """Until something arrives or the time is over; takes in what arrived."""
         end = self._p.clock.monotonic() + seconds
@@ -254,10 +272,7 @@ class Trader:
                 return
             if item is None:
                 return
-            if isinstance(item, OrderUpdate):
-                self._take(item)
-            elif self._p.bots is not None:
-                self._p.bots.take(item)
+            self._dispatch(item)
 
     def _take(self, update: OrderUpdate) -> None:
         """One pushed update. What Redis cannot take now, the next reconciliation brings."""

@@ -16,16 +16,26 @@ import msgspec
 
 from shared.bots import BotSettings
 from shared.errors import PredictionError
-from worker.core.candles import Candle, CandleBuilder
+from worker.core.candles import GRACE_MS, Candle, CandleBuilder
 from worker.core.features import FeatureWindow
 from worker.core.trades import SECOND, Trade
 from worker.core.venue_clock import VenueClock
 
 PREDICT_SECONDS = 2
-_PERIOD = PREDICT_SECONDS * SECOND
 BID_MICROSECONDS = 2 * SECOND
 """For how long a sale to a resting buyer tells the best bid."""
 NEVER = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often models are asked, and how long a second waits for its late trades."""
+
+    predict_seconds: int = PREDICT_SECONDS
+    grace_ms: int = GRACE_MS
+
+
+RHYTHM = Rhythm()
 
 
 class RowModel(Protocol):
@@ -119,8 +129,8 @@ class SymbolLine:
 
     __slots__ = ("builder", "done", "lanes", "last", "sold", "stop", "symbol", "take", "window")
 
-    def __init__(self, symbol: str, clock: VenueClock) -> None:
-        self.symbol, self.builder, self.window = symbol, CandleBuilder(symbol, clock), FeatureWindow()
+    def __init__(self, symbol: str, clock: VenueClock, grace_ms: int = GRACE_MS) -> None:
+        self.symbol, self.builder, self.window = symbol, CandleBuilder(symbol, clock, grace_ms), FeatureWindow()
         self.take = self.builder.on_trade
         self.lanes: tuple[Lane, ...] = ()
         self.last: Trade | None = None
@@ -150,11 +160,21 @@ class SymbolLine:
 
 
 class Pipeline:
-    """A feed's sink. Any thread may call; one lock makes them one. ``post`` must not block."""
+    """A feed's sink. Any thread may call; one lock makes them one. ``post`` must not block.
 
-    def __init__(self, symbols: Iterable[str], post: Post) -> None:
-        self._clock, self._post, self._lock = VenueClock(), post, threading.Lock()
-        self.lines = {symbol: SymbolLine(symbol, self._clock) for symbol in sorted(symbols)}
+    Pipelines whose bots share models share the lock: a model answers one at a time.
+    """
+
+    def __init__(
+        self,
+        symbols: Iterable[str],
+        post: Post,
+        rhythm: Rhythm = RHYTHM,
+        lock: threading.Lock | None = None,
+    ) -> None:
+        self._clock, self._post, self._lock = VenueClock(), post, lock or threading.Lock()
+        self._period = rhythm.predict_seconds * SECOND
+        self.lines = {symbol: SymbolLine(symbol, self._clock, rhythm.grace_ms) for symbol in sorted(symbols)}
         self._rounds: dict[int, list[Decision]] = {}
         self.live = False
         self.reason = "not live yet"
@@ -203,7 +223,7 @@ class Pipeline:
         for candle in candles:
             ready = line.window.push(candle)
             end = candle.end
-            if end % _PERIOD:
+            if end % self._period:
                 continue
             line.done = end
             if ready and line.lanes:
