@@ -129,6 +129,8 @@ def test_model_text_when_changed_by_hand_is_refused(model_text: str, old: str, n
         ("objective=regression", "objective=multiclassova sigmoid:1", "objective.num_class"),
         ("[boosting: gbdt]", "[boosting gbdt]", "parameters"),
         ("[linear_tree: 0]", "[linear_tree: x]", "parameters"),
+        ("end of trees\n", "end of trees\n\nTree=80\n", "end of trees"),
+        ("\nend of parameters", " \nend of parameters", "parameters"),
         ("pandas_categorical:null", "pandas_categorical:nil", "pandas_categorical"),
         ("pandas_categorical:null", "pandas_categorical:null\nx", "pandas_categorical"),
     ],

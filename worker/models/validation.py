@@ -32,6 +32,8 @@ _HEADER = (
     "label_index",
 )
 _CATEGORIES = "pandas_categorical:"
+_BETWEEN = frozenset({"", "feature_importances:", "feature importances:"})
+_SHARE = re.compile(r"[-+.eE0-9]{1,40}")
 _PARAMETER = re.compile(r"\[(?!linear_tree:)[A-Za-z_0-9]+: .*\]|\[linear_tree: [01]\]")
 
 
@@ -157,7 +159,7 @@ def _check_trees(header: Mapping[str, str], rest: str, facts: ModelFacts) -> Non
         raise ModelRefused("Tree", "does not follow the header at once", body[:20])
     if facts.trees % facts.num_class:
         raise ModelRefused("num_class", f"{facts.trees} trees cannot be of {facts.num_class} classes", facts.num_class)
-    _check_tail(tail)
+    _check_tail(tail, facts)
     for number, block in enumerate(blocks):
         check_tree(number, block, len(facts.feature_names))
     for number, (block, size) in enumerate(zip(blocks, sizes, strict=True)):
@@ -165,20 +167,28 @@ def _check_trees(header: Mapping[str, str], rest: str, facts: ModelFacts) -> Non
             raise ModelRefused("tree_sizes", f"tree {number} has {len(block)} bytes", size)
 
 
-def _check_tail(tail: str) -> None:
-    """What follows the trees: LightGBM cuts parameters at their colons unseen, and its package reads a line of JSON."""
+def _check_tail(tail: str, facts: ModelFacts) -> None:
+    """What follows the trees. LightGBM cuts parameters at their colons unseen, counts trees here too, and its package
+    reads the last line as JSON.
+    """
     inside = ended = False
     for line in tail.split("\n"):
-        bare = line.strip()
-        if ended and bare:
+        name, equals, value = line.partition("=")
+        if ended and line:
             raise ModelRefused("pandas_categorical", "must be the last line", line)
-        if bare in ("parameters:", "end of parameters"):
-            inside = bare == "parameters:"
-        elif inside and bare and not _PARAMETER.fullmatch(line):
+        if line in ("parameters:", "end of parameters"):
+            inside = line == "parameters:"
+        elif inside and line and not _PARAMETER.fullmatch(line):
             raise ModelRefused("parameters", "must be lines like [name: value]", line)
         elif line.startswith(_CATEGORIES):
+            _check_categories(line)
             ended = True
-            try:
-                json.loads(line.removeprefix(_CATEGORIES))
-            except (ValueError, RecursionError) as error:
-                raise ModelRefused("pandas_categorical", f"is not JSON: {error}", line) from error
+        elif not (inside or line in _BETWEEN or (equals and name in facts.feature_names and _SHARE.fullmatch(value))):
+            raise ModelRefused(_END, "is followed by what does not belong there", line)
+
+
+def _check_categories(line: str) -> None:
+    try:
+        json.loads(line.removeprefix(_CATEGORIES))
+    except (ValueError, RecursionError) as error:
+        raise ModelRefused("pandas_categorical", f"is not JSON: {error}", line) from error
