@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+
+import msgspec
 
 from shared.clock import Clock, TradingCalendar
 from shared.documents import RiskSettings
@@ -27,8 +28,7 @@ CLOCK_SECONDS = 5.0
 _ATTEMPTS_AFTER_A_CHANGE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
+class _Account(msgspec.Struct, frozen=True, gc=False):
     """The account's book as of one moment, for all bots."""
 
     orders: tuple[Order, ...]
