@@ -54,7 +54,9 @@ def build_fleet(
         BotDocuments(store, only),
         sender,
         book,
-        Sources(feed_opener(config, account), feed_group(config, account), post, clock, logger),
+        Sources(
+            feed_opener(config, account), feed_group(config, account), post, clock, logger, config.candle_grace_ms
+        ),
         BotStatus(store, account.name, clock, notes),
         clock,
         new_runner,

@@ -42,7 +42,7 @@ def replay_bot(
     config, pace = load_config(), _pace(speed)
     settings = _settings(bot_id, bot_json)
     predictor = load_model(settings, model)
-    options = BotReplayOptions(cash=cash, day_zone=config.trading_day_tz)
+    options = BotReplayOptions(cash=cash, day_zone=config.trading_day_tz, grace_ms=config.candle_grace_ms)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=None)

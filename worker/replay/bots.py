@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from shared.bots import BotSettings
 from shared.clock import TradingCalendar
 from shared.errors import ConfigError
+from worker.core.candles import GRACE_MS
 from worker.core.ledger import Change
 from worker.core.matching import EngineOptions, exact
 from worker.core.trades import SECOND, Trade, moment_of
@@ -67,6 +68,7 @@ class BotReplayOptions:
     day_zone: str = "UTC"
     engine: EngineOptions = field(default_factory=EngineOptions)
     seed: int = 6
+    grace_ms: int = GRACE_MS
 
 
 @dataclass(slots=True)
@@ -139,7 +141,7 @@ class BotReplay:
             running, self._sender, desk, ledger, venue, self._clock, _silent, lambda: f"{dice.getrandbits(56):014x}"
         )
         self._posted: list[Decision | Crossing] = []
-        self._pipeline = Pipeline([symbol], self._posted.append)
+        self._pipeline = Pipeline([symbol], self._posted.append, options.grace_ms)
         self._line = self._pipeline.lines[symbol]
         self._lane = Lane(running, FixedModel(model))
         self._line.lanes = (self._lane,)

@@ -16,7 +16,7 @@ import msgspec
 
 from shared.bots import BotSettings
 from shared.errors import PredictionError
-from worker.core.candles import Candle, CandleBuilder
+from worker.core.candles import GRACE_MS, Candle, CandleBuilder
 from worker.core.features import FeatureWindow
 from worker.core.trades import SECOND, Trade
 from worker.core.venue_clock import VenueClock
@@ -119,8 +119,8 @@ class SymbolLine:
 
     __slots__ = ("builder", "done", "lanes", "last", "sold", "stop", "symbol", "take", "window")
 
-    def __init__(self, symbol: str, clock: VenueClock) -> None:
-        self.symbol, self.builder, self.window = symbol, CandleBuilder(symbol, clock), FeatureWindow()
+    def __init__(self, symbol: str, clock: VenueClock, grace_ms: int) -> None:
+        self.symbol, self.builder, self.window = symbol, CandleBuilder(symbol, clock, grace_ms), FeatureWindow()
         self.take = self.builder.on_trade
         self.lanes: tuple[Lane, ...] = ()
         self.last: Trade | None = None
@@ -152,10 +152,12 @@ class SymbolLine:
 class Pipeline:
     """A feed's sink. Any thread may call; one lock makes them one. ``post`` must not block."""
 
-    def __init__(self, symbols: Iterable[str], post: Post) -> None:
+    def __init__(self, symbols: Iterable[str], post: Post, grace_ms: int = GRACE_MS) -> None:
         self._clock, self._post, self._lock = VenueClock(), post, threading.Lock()
-        self.lines = {symbol: SymbolLine(symbol, self._clock) for symbol in sorted(symbols)}
+        self.lines = {symbol: SymbolLine(symbol, self._clock, grace_ms) for symbol in sorted(symbols)}
         self._rounds: dict[int, list[Decision]] = {}
+        self._standing: dict[int, int] = {}
+        self._grace, self._looked = grace_ms * 1000, -1
         self.live = False
         self.reason = "not live yet"
 
@@ -190,8 +192,13 @@ class Pipeline:
                 self._completed(line, line.builder.on_live(received_at), received_at)
 
     def tick(self, received_at: int) -> None:
-        """The time passes: complete what no trade completes."""
+        """The time passes: complete what no trade completes, which is due in every symbol at the same moment."""
         with self._lock:
+            now = self._clock.now(received_at)
+            due = -1 if now is None else (now - self._grace) // SECOND
+            if due == self._looked:
+                return
+            self._looked = due
             for line in self.lines.values():
                 done = line.builder.on_time(received_at)
                 if done:
@@ -205,7 +212,7 @@ class Pipeline:
             end = candle.end
             if end % _PERIOD:
                 continue
-            line.done = end
+            self._stand(line, end)
             if ready and line.lanes:
                 found = line.decide(candle, at)
                 if found:
@@ -213,9 +220,19 @@ class Pipeline:
         if self._rounds:
             self._hand_on()
 
+    def _stand(self, line: SymbolLine, end: int) -> None:
+        """Count how many symbols have come how far, so that nobody looks through them all for the slowest."""
+        standing, before = self._standing, line.done
+        line.done = end
+        standing[end] = standing.get(end, 0) + 1
+        if before >= 0:
+            standing[before] -= 1
+            if not standing[before]:
+                del standing[before]
+
     def _hand_on(self) -> None:
         """Post the rounds that every symbol has completed, of those that have completed any."""
-        slowest = min((x.done for x in self.lines.values() if x.done >= 0), default=-1)
+        slowest = min(self._standing, default=-1)
         for end in sorted(e for e in self._rounds if e <= slowest):
             for decision in sorted(self._rounds.pop(end), key=lambda d: (d.symbol, d.bot_id)):
                 self._post(decision)

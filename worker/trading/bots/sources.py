@@ -12,7 +12,7 @@ import structlog
 
 from shared.clock import Clock, rfc3339
 from shared.errors import SixbotError
-from worker.core.candles import WINDOW
+from worker.core.candles import GRACE_MS, WINDOW
 from worker.core.trades import micros, moment_of
 from worker.core.types import LastPrice
 from worker.feeds.base import FeedState, TradeFeed
@@ -38,9 +38,15 @@ class Sources:
     """The trader thread calls it; a thread of its own lets the time pass in the pipelines."""
 
     def __init__(
-        self, open_feed: OpenFeed, group: Group, post: Post, clock: Clock, logger: structlog.stdlib.BoundLogger
+        self,
+        open_feed: OpenFeed,
+        group: Group,
+        post: Post,
+        clock: Clock,
+        logger: structlog.stdlib.BoundLogger,
+        grace_ms: int = GRACE_MS,
     ) -> None:
-        self._open_feed, self._group, self._post = open_feed, group, post
+        self._open_feed, self._group, self._post, self._grace_ms = open_feed, group, post, grace_ms
         self._clock, self._logger = clock, logger
         self._sources: list[_Source] = []
         self._by_symbol: dict[str, _Source] = {}
@@ -82,7 +88,7 @@ class Sources:
             self._logger.warning("no_feed", symbols=symbols, error=str(error))
             self._problems |= dict.fromkeys(symbols, (str(error), now + RETRY_SECONDS))
             return
-        pipeline = Pipeline(symbols, self._post)
+        pipeline = Pipeline(symbols, self._post, self._grace_ms)
         source = _Source(feed, pipeline)
         self._sources.append(source)
         for symbol in symbols:
