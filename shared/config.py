@@ -98,6 +98,7 @@ class Config(BaseSettings):
     binance_stream_url: str = "wss://stream.binance.com:9443"
     binance_stream_kind: Literal["trade", "aggTrade"] = "trade"
     candle_grace_ms: Annotated[int, Field(ge=0, le=10_000)] = 250
+    predict_seconds: Annotated[int, Field(ge=1, le=60)] = 2
 
     grok_api_key: SecretStr | None = None
     grok_url: Annotated[str, _either("grok_url", "grok_base_url")] = "https://api.x.ai"

@@ -175,7 +175,7 @@ def build_trader(
             options,
             entropy,
             switches.read,
-            progress,
+            lambda: holder[0].between(),
         )
     names = [known.name for known in config.accounts]
     status = TraderStatus(store, account.name, names, mode_of(config, account), book, clock, calendar)
@@ -192,6 +192,7 @@ def build_trader(
         switches.read,
         entropy,
         lambda item: holder[0].post(item),
+        progress,
         logger,
         only,
     )

@@ -16,7 +16,7 @@ from worker.feeds.base import TradeFeed
 from worker.models.registry import ModelRegistry
 from worker.trading.bots.documents import BotDocuments
 from worker.trading.bots.fleet import Fleet, Model
-from worker.trading.bots.pipeline import Post
+from worker.trading.bots.pipeline import Post, Rhythm
 from worker.trading.bots.runner import BotRunner
 from worker.trading.bots.sender import OrderSender
 from worker.trading.bots.sources import OpenFeed, Sources
@@ -39,6 +39,7 @@ def build_fleet(
     read_switches: Callable[[], Switches],
     entropy: Callable[[], str],
     post: Post,
+    progress: Callable[[], None],
     logger: structlog.stdlib.BoundLogger,
     only: int | None = None,
 ) -> Fleet:
@@ -54,17 +55,21 @@ def build_fleet(
         BotDocuments(store, only),
         sender,
         book,
-        Sources(
-            feed_opener(config, account), feed_group(config, account), post, clock, logger, config.candle_grace_ms
-        ),
+        Sources(feed_opener(config, account), feed_group(config, account), post, rhythm_of(config), clock, logger),
         BotStatus(store, account.name, clock, notes),
         clock,
         new_runner,
         model_opener(store, clock),
+        progress,
         logger,
     )
     desk.on_change = fleet.on_change
     return fleet
+
+
+def rhythm_of(config: Config) -> Rhythm:
+    """``PREDICT_SECONDS`` and ``CANDLE_GRACE_MS``."""
+    return Rhythm(config.predict_seconds, config.candle_grace_ms)
 
 
 def model_opener(store: Store, clock: Clock) -> Callable[[], Model]:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import gc
-import json
-import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 
-import numpy as np
-
 from shared.bots import BotSettings
-from tests.bench.bot_rig import START, Rig, Tell, redis_store, rig, silent
+from tests.bench.bot_rig import START, Rig, redis_store, rig
 from tests.bench.feed_source import frame
 from tests.bench.single_row import trained_text
-from tests.bench.table import Row, median, p99
-from tests.formula import by_pandas
-from worker.core.candles import WINDOW, Candle
-from worker.core.features import FEATURE_NAMES, FEATURE_VERSION
-from worker.core.trades import SECOND, Trade
-from worker.models.booster import import_lightgbm
+from tests.bench.table import median, p99
+from worker.core.candles import WINDOW
+from worker.core.features import FEATURE_NAMES
 from worker.predictors.row import load_row_predictor
 
 SYMBOL = "BTCUSDT"
@@ -58,7 +50,9 @@ def intents(at: Rig) -> list[float]:
         raise RuntimeError(f"{len(spent)} decisions and {gate.asked} intents: {at.fleet.bots[7].last_denial}")
     return spent
 
-MID=[]
+
+MID = []
+
 
 def main() -> None:
     text, _ = trained_text(FEATURE_NAMES)
@@ -66,7 +60,9 @@ def main() -> None:
     with redis_store() as store, rig(store, model, [SYMBOL]) as at:
         c = time.process_time()
         if __import__("os").environ.get("PROF"):
-            import cProfile, pstats
+            import cProfile
+            import pstats
+
             p = cProfile.Profile(time.process_time)
             p.enable()
         spent = intents(at)
@@ -74,7 +70,17 @@ def main() -> None:
             p.disable()
             pstats.Stats(p).sort_stats("tottime").print_stats(60)
         c = time.process_time() - c
-        print(len(spent), "intent", median(spent) * 1e6, min(spent)*1e6, p99(spent) * 1e6, "decision", median(MID)*1e6, "cpu per decision incl. messages", c / len(spent) * 1e6)
+        print(
+            len(spent),
+            "intent",
+            median(spent) * 1e6,
+            min(spent) * 1e6,
+            p99(spent) * 1e6,
+            "decision",
+            median(MID) * 1e6,
+            "cpu per decision incl. messages",
+            c / len(spent) * 1e6,
+        )
 
 
 if __name__ == "__main__":

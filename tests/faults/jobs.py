@@ -21,10 +21,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.account import VENUES
 from tests.faults.bench import Bench, Trial, bench
 from tests.faults.calamities import CALAMITIES, run_calamity
 from tests.faults.kills import proxied_trial, random_kill
-from tests.faults.matrix import ROWS, VENUES, Outcome, run_matrix
+from tests.faults.matrix import ROWS, Outcome, run_matrix
 from tests.faults.oracle import Findings
 from tests.faults.points import run_failpoint
 from tests.support import RedisServer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.matrix import ROWS, VENUES, run_matrix
+from tests.faults.account import VENUES
+from tests.faults.matrix import ROWS, run_matrix
 from tests.support import RedisServer
 
 TELLING = frozenset(

@@ -18,7 +18,7 @@ from worker.compose_bots import build_fleet
 from worker.core.candles import GRACE_MS
 from worker.core.trades import SECOND, Trade
 from worker.replay.bots import FixedModel
-from worker.trading.bots.pipeline import Crossing, Decision, Lane, Pipeline
+from worker.trading.bots.pipeline import Crossing, Decision, Lane, Pipeline, Rhythm
 from worker.trading.desk import OrderDesk
 
 START = 1_700_000_000 * SECOND
@@ -46,11 +46,9 @@ def trade(symbol: str, second: float, price: float = 100.0, *, sold: bool = Fals
     return Trade(symbol, price, 1.0, sold, at, at, number)
 
 
-def pipeline(
-    *symbols: str, grace_ms: int = GRACE_MS, **models: Sure
-) -> tuple[Pipeline, list[Decision | Crossing]]:
+def pipeline(*symbols: str, grace_ms: int = GRACE_MS, **models: Sure) -> tuple[Pipeline, list[Decision | Crossing]]:
     posted: list[Decision | Crossing] = []
-    made = Pipeline(symbols, posted.append, grace_ms)
+    made = Pipeline(symbols, posted.append, Rhythm(grace_ms=grace_ms))
     for number, symbol in enumerate(symbols, 2):
         settings = BotSettings(bot_id=number, symbol=symbol, confidence_threshold=0.5, enabled=True)
         made.lines[symbol].lanes = (Lane(settings, FixedModel(models.get(symbol, Sure()))),)

@@ -17,6 +17,7 @@ import pytest
 from worker.core.bar_features import NAMES, WINDOW, feature_matrix, split_sessions, targets
 from worker.core.types import Bar
 from worker.feeds.bars import BarSeries, load_bars
+from worker.models.booster import import_lightgbm
 from worker.models.child import train_in_child
 from worker.models.probe import probe_in_child
 from worker.models.training import train
@@ -105,6 +106,7 @@ def test_model_text_when_changed_by_hand_is_refused(model_text: str, old: str, n
         ("tree_sizes=", "tree_sizes=1", "tree_sizes"),
         ("end of trees", "end of tree", "end of trees"),
         ("leaf_value=", "leaf_value=inf ", "tree 0.leaf_value"),
+        ("end of trees", "x=end of trees", "end of trees"),
         ("num_class=1\n", "num_class=3\n", "num_class"),
         ("num_class=1\nnum_tree_per_iteration=1", "num_class=3\nnum_tree_per_iteration=3", "num_class"),
         ("num_class=1\nnum_tree_per_iteration=1", "num_class=9999\nnum_tree_per_iteration=9999", "num_class"),
@@ -127,6 +129,8 @@ def test_model_text_when_changed_by_hand_is_refused(model_text: str, old: str, n
         ("objective=regression", "objective=multiclassova sigmoid:1", "objective.num_class"),
         ("[boosting: gbdt]", "[boosting gbdt]", "parameters"),
         ("[linear_tree: 0]", "[linear_tree: x]", "parameters"),
+        ("end of trees\n", "end of trees\n\nTree=80\n", "end of trees"),
+        ("\nend of parameters", " \nend of parameters", "parameters"),
         ("pandas_categorical:null", "pandas_categorical:nil", "pandas_categorical"),
         ("pandas_categorical:null", "pandas_categorical:null\nx", "pandas_categorical"),
     ],
@@ -171,6 +175,19 @@ def test_model_file_when_of_another_format_is_named_by_its_content(raw: bytes, k
     with pytest.raises(ModelRefused, match=kind) as refused:
         check_text(raw)
     assert refused.value.field == "file"
+
+
+@pytest.mark.parametrize("objective", ["binary", "multiclass", "regression_l1", "quantile", "gamma", "cross_entropy"])
+@pytest.mark.parametrize("least", [3, 1000])
+def test_model_text_when_just_trained_is_accepted_also_where_a_tree_is_one_leaf(objective: str, least: int) -> None:
+    """What the checks refuse must not be what LightGBM writes."""
+    lightgbm = import_lightgbm()
+    x = np.random.default_rng(6).normal(size=(90, 3))
+    y = (x[:, 0] > 0) + (0.1 if objective == "gamma" else 0.0)
+    wanted = {"objective": objective, "min_data_in_leaf": least, "verbosity": -1, "num_threads": 1}
+    wanted |= {"num_class": 3} if objective == "multiclass" else {}
+    booster = lightgbm.train(wanted, lightgbm.Dataset(x, y, params={"verbosity": -1}), 2)
+    assert check_text(booster.model_to_string().encode()).objective == objective
 
 
 def test_model_text_when_mutated_at_random_is_accepted_or_refused_and_nothing_else(model_text: str) -> None:

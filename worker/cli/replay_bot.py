@@ -34,6 +34,7 @@ def replay_bot(
     json: bool,
 ) -> bool:
     """Run it and write the report; whether it came to its end. Raises ConfigError, StoreError."""
+    from worker.compose_bots import rhythm_of
     from worker.feeds.trade_files import read_files
     from worker.replay.bot_report import bot_report, render_bot
     from worker.replay.bots import BotReplay, BotReplayOptions
@@ -42,7 +43,7 @@ def replay_bot(
     config, pace = load_config(), _pace(speed)
     settings = _settings(bot_id, bot_json)
     predictor = load_model(settings, model)
-    options = BotReplayOptions(cash=cash, day_zone=config.trading_day_tz, grace_ms=config.candle_grace_ms)
+    options = BotReplayOptions(cash=cash, day_zone=config.trading_day_tz, rhythm=rhythm_of(config))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=None)

@@ -25,7 +25,9 @@ ZERO = Decimal(0)
 CANCEL_AGAIN_SECONDS = 2.0
 """After this long without the fate of an order that was asked to be cancelled, it is asked again."""
 RETRY_SECONDS = 1.0
-LONGEST_RETRY_SECONDS = 30.0
+LONGEST_RETRY_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 30.0
+"""After refusals by the venue, each of which is an order in the books; a denial of ours costs nothing."""
 NEVER = float("inf")
 _S = OrderState
 _UNKNOWN = frozenset({_S.INTENT, _S.UNKNOWN})
@@ -49,7 +51,7 @@ class Phase(StrEnum):
 
 
 class Submit(msgspec.Struct, frozen=True, gc=False):
-    """An order to send. A limit where there is a price, else at market."""
+    """An order to send. A limit where there is a price, else at market. An entry tells the levels that it aims at."""
 
     client_order_id: str
     position_id: str
@@ -59,6 +61,8 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
     limit_price: Decimal | None
     exit_reason: str = ""
     confidence: str = ""
+    take_profit: str = ""
+    stop_loss: str = ""
 
     @property
     def side(self) -> Side:
@@ -160,6 +164,8 @@ class BotManager:
         """Whether anything may be sent: the switch, and its arming."""
         if on != self._on:
             self._on = on
+            for position in self.positions.values():
+                position.retry_at, position.refusals = 0.0, 0
             self._dirty.update(dict.fromkeys(self.positions))
 
     def on_feed(self, now: float, *, live: bool) -> None:
@@ -220,7 +226,7 @@ class BotManager:
             return
         found.exits.pop(order.client_order_id, None)
         if order.state in {_S.REJECTED, _S.NOT_SENT} and not order.filled_qty:
-            self._back_off(found, now, order.note or order.state.value)
+            self._back_off(found, now, order.note or order.state.value, LONGEST_PAUSE_SECONDS)
         elif order.filled_qty:
             found.problem = ""
 
@@ -236,12 +242,13 @@ class BotManager:
         found.exits.pop(action.client_order_id, None)
         if why.startswith("PRICE_COLLAR") and action.exit_reason == ExitReason.TP_HIT:
             found.closing = found.closing or ExitReason.TP_HIT  # the price is far beyond the target: take it
-        self._back_off(found, now, why)
+        self._back_off(found, now, why, LONGEST_RETRY_SECONDS)
         self._dirty[found.id] = None
 
-    def _back_off(self, position: BotPosition, now: float, why: str) -> None:
+    @staticmethod
+    def _back_off(position: BotPosition, now: float, why: str, longest: float) -> None:
         position.problem = why
-        position.retry_at = now + min(RETRY_SECONDS * 2**position.refusals, LONGEST_RETRY_SECONDS)
+        position.retry_at = now + min(RETRY_SECONDS * 2**position.refusals, longest)
         position.refusals = min(position.refusals + 1, 10)
 
     def adopt(
@@ -266,8 +273,9 @@ class BotManager:
         self._account(of, now)
         self._dirty[name] = None
 
-    def reset(self) -> None:
+    def reset(self, now: float) -> None:
         """Forget all positions, to be told of them anew."""
+        self._unprotected = self.unprotected_seconds(now)
         self.positions.clear()
         self._dirty.clear()
         self._due.clear()
@@ -289,7 +297,11 @@ class BotManager:
         self.positions[name] = BotPosition(name, settings.symbol, instrument, now, confidence=confidence)
         self._due[name] = now + float(settings.maker_order_timeout)
         self.counters.entries += 1
-        return Submit(name, name, settings.symbol, Effect.ENTRY, qty, price, confidence=confidence)
+        target = to_tick(price * (1 + settings.profit_target_pct), instrument.tick_size, ROUND_CEILING)
+        stop = price * (1 - settings.stop_loss_pct)
+        return Submit(
+            name, name, settings.symbol, Effect.ENTRY, qty, price, "", confidence, str(target), str(stop.normalize())
+        )
 
     # -- what to do -----------------------------------------------------------------------------------------------
 
@@ -430,6 +442,15 @@ class BotManager:
             if p.symbol == symbol and p.held > 0 and not p.closing and (s := self.stop_loss(p)) is not None
         ]
         return max(stops, default=None)
+
+    @property
+    def has_unknown(self) -> bool:
+        """Whether any order of an open position is without the venue's answer."""
+        for position in self.positions.values():
+            orders = [position.entry, *position.exits.values()]
+            if any(o is not None and o.state in _UNKNOWN for o in orders):
+                return True
+        return False
 
     @property
     def symbols(self) -> frozenset[str]:

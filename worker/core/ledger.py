@@ -125,6 +125,8 @@ def _position(bundle: Bundle, order: Order, filled_at: datetime, venue: str) -> 
         entry_time=filled_at,
         reason=order.reason,
         confidence=order.confidence,
+        take_profit=order.take_profit,
+        stop_loss=order.stop_loss,
     )
     changed = add_fill(position, order.side, qty, notional, fees, order.client_order_id, filled_at)
     if changed.is_closed and order.effect is Effect.EXIT and not changed.exit_reason:

@@ -117,6 +117,8 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     version: int = 0
     exit_reason: str = ""
     confidence: str = ""
+    take_profit: str = ""
+    stop_loss: str = ""
     post_only: bool = False
 
     @property

@@ -30,6 +30,8 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     confidence: str = ""
     strategy_used: str = ""
+    take_profit: str = ""
+    stop_loss: str = ""
     bought_qty: Decimal = ZERO
     bought_notional: Decimal = ZERO
     sold_qty: Decimal = ZERO

@@ -74,3 +74,24 @@ def optional_line(fields: Mapping[str, str], name: str, count: int, where: str, 
             return
     for value in values:
         one_float(value, where + name)
+
+
+def pairs(lines: list[str], where: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in lines:
+        if not line:
+            continue
+        name, equals, value = line.partition("=")
+        if not equals:
+            value = "true"
+        if name in found:
+            raise ModelRefused(f"{where}.{name}", "stands twice", value)
+        found[name] = value
+    return found
+
+
+def integer(fields: Mapping[str, str], name: str, where: str = "") -> int:
+    text = fields.get(name, "")
+    if not re.fullmatch(r"-?\d{1,10}", text):
+        raise ModelRefused(f"{where}{name}", "must be an integer", text)
+    return int(text)

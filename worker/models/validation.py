@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from shared.keys import MODEL_TEXT_BYTES as MAX_BYTES
-from worker.models.lines import ModelRefused, integers_line, numbers_line, one_float, optional_line
+from worker.models.lines import ModelRefused, integer, one_float, pairs
+from worker.models.trees import check_tree
 
 __all__ = ["MAX_BYTES", "ModelFacts", "ModelRefused", "check_text"]
 
@@ -31,15 +32,9 @@ _HEADER = (
     "label_index",
 )
 _CATEGORIES = "pandas_categorical:"
+_BETWEEN = frozenset({"", "feature_importances:", "feature importances:"})
+_SHARE = re.compile(r"[-+.eE0-9]{1,40}")
 _PARAMETER = re.compile(r"\[(?!linear_tree:)[A-Za-z_0-9]+: .*\]|\[linear_tree: [01]\]")
-_TREE_LINES = frozenset(
-    {
-        *("Tree", "num_leaves", "num_cat", "split_feature", "split_gain", "threshold", "decision_type"),
-        *("left_child", "right_child", "leaf_value", "leaf_weight", "leaf_count"),
-        *("internal_value", "internal_weight", "internal_count", "cat_boundaries", "cat_threshold"),
-        *("is_linear", "shrinkage"),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,7 @@ def check_text(raw: bytes) -> ModelFacts:
     except UnicodeDecodeError as error:
         raise ModelRefused("file", "is not plain text", raw[error.start : error.start + 8]) from error
     head, _, rest = text.partition("\n\n")
-    header = _pairs(head.split("\n")[1:], "header")
+    header = pairs(head.split("\n")[1:], "header")
     facts = _facts(header)
     _check_trees(header, rest, facts)
     return facts
@@ -95,20 +90,6 @@ def _kind(raw: bytes) -> str:
     return next((kind for start, kind in _KINDS if raw.startswith(start)), "is something else")
 
 
-def _pairs(lines: list[str], where: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for line in lines:
-        if not line:
-            continue
-        name, equals, value = line.partition("=")
-        if not equals:
-            value = "true"
-        if name in found:
-            raise ModelRefused(f"{where}.{name}", "stands twice", value)
-        found[name] = value
-    return found
-
-
 def _facts(header: Mapping[str, str]) -> ModelFacts:
     for name in _HEADER:
         if name not in header:
@@ -116,12 +97,12 @@ def _facts(header: Mapping[str, str]) -> ModelFacts:
     if header["version"] not in {"v2", "v3", "v4"}:
         raise ModelRefused("version", "must be v2, v3 or v4", header["version"])
     features = tuple(header["feature_names"].split(" "))
-    highest = _integer(header, "max_feature_idx")
+    highest = integer(header, "max_feature_idx")
     if not all(features):
         raise ModelRefused("feature_names", "holds an empty name", header["feature_names"])
     if len(features) != highest + 1 or len(set(features)) != len(features):
         raise ModelRefused("max_feature_idx", f"does not fit {len(features)} feature names", highest)
-    num_class, per_iteration = _integer(header, "num_class"), _integer(header, "num_tree_per_iteration")
+    num_class, per_iteration = integer(header, "num_class"), integer(header, "num_tree_per_iteration")
     if not 1 <= num_class <= 10_000 or per_iteration != num_class:
         raise ModelRefused("num_class", f"does not fit {per_iteration} trees per iteration", num_class)
     objective = header["objective"].split(" ")[0]
@@ -162,19 +143,13 @@ def _check_objective(text: str, num_class: int) -> None:
             raise ModelRefused("objective.num_class", f"is not the header's {num_class}", value)
 
 
-def _integer(fields: Mapping[str, str], name: str, where: str = "") -> int:
-    text = fields.get(name, "")
-    if not re.fullmatch(r"-?\d{1,10}", text):
-        raise ModelRefused(f"{where}{name}", "must be an integer", text)
-    return int(text)
-
-
 def _check_trees(header: Mapping[str, str], rest: str, facts: ModelFacts) -> None:
-    body, found, tail = rest.partition(_END)
+    body, found, tail = rest.partition(f"\n{_END}\n")
+    body += "\n"
     if not found:
         raise ModelRefused(_END, "is missing: the file is cut off")
     sizes = [int(size) for size in header["tree_sizes"].split() if re.fullmatch(r"\d{1,9}", size)]
-    starts = [found.start() for found in re.finditer("Tree=", body)]
+    starts = [found.start() for found in re.finditer("^Tree=", body, re.MULTILINE)]
     blocks = [body[start:end] for start, end in pairwise([*starts, len(body)])]
     if not blocks or len(blocks) != len(sizes) or len(sizes) != facts.trees:
         raise ModelRefused(
@@ -184,116 +159,36 @@ def _check_trees(header: Mapping[str, str], rest: str, facts: ModelFacts) -> Non
         raise ModelRefused("Tree", "does not follow the header at once", body[:20])
     if facts.trees % facts.num_class:
         raise ModelRefused("num_class", f"{facts.trees} trees cannot be of {facts.num_class} classes", facts.num_class)
-    _check_tail(tail)
+    _check_tail(tail, facts)
     for number, block in enumerate(blocks):
-        _check_tree(number, _tree_lines(block, f"tree {number}"), facts)
+        check_tree(number, block, len(facts.feature_names))
     for number, (block, size) in enumerate(zip(blocks, sizes, strict=True)):
         if len(block) != size:
             raise ModelRefused("tree_sizes", f"tree {number} has {len(block)} bytes", size)
 
 
-def _check_tail(tail: str) -> None:
-    """What follows the trees: LightGBM cuts parameters at their colons unseen, and its package reads a line of JSON."""
+def _check_tail(tail: str, facts: ModelFacts) -> None:
+    """What follows the trees. LightGBM cuts parameters at their colons unseen, counts trees here too, and its package
+    reads the last line as JSON.
+    """
     inside = ended = False
     for line in tail.split("\n"):
-        bare = line.strip()
-        if ended and bare:
+        name, equals, value = line.partition("=")
+        if ended and line:
             raise ModelRefused("pandas_categorical", "must be the last line", line)
-        if bare in ("parameters:", "end of parameters"):
-            inside = bare == "parameters:"
-        elif inside and bare and not _PARAMETER.fullmatch(line):
+        if line in ("parameters:", "end of parameters"):
+            inside = line == "parameters:"
+        elif inside and line and not _PARAMETER.fullmatch(line):
             raise ModelRefused("parameters", "must be lines like [name: value]", line)
         elif line.startswith(_CATEGORIES):
+            _check_categories(line)
             ended = True
-            try:
-                json.loads(line.removeprefix(_CATEGORIES))
-            except (ValueError, RecursionError) as error:
-                raise ModelRefused("pandas_categorical", f"is not JSON: {error}", line) from error
+        elif not (inside or line in _BETWEEN or (equals and name in facts.feature_names and _SHARE.fullmatch(value))):
+            raise ModelRefused(_END, "is followed by what does not belong there", line)
 
 
-def _tree_lines(block: str, where: str) -> dict[str, str]:
-    """A tree's lines; LightGBM stops at a blank one and aborts on one without an equals sign."""
-    lines = block.rstrip("\n").split("\n")
-    for line in lines:
-        name, equals, _ = line.partition("=")
-        if not equals or name not in _TREE_LINES:
-            raise ModelRefused(f"{where}.{name[:40]}", "is no line of a tree", line)
-    return _pairs(lines, where)
-
-
-def _check_tree(number: int, fields: Mapping[str, str], facts: ModelFacts) -> None:
-    where = f"tree {number}."
-    if fields.get("Tree") != str(number):
-        raise ModelRefused(f"{where}Tree", "is out of order", fields.get("Tree", ""))
-    leaves = _integer(fields, "num_leaves", where)
-    if not 1 <= leaves <= 1_000_000:
-        raise ModelRefused(f"{where}num_leaves", "must be 1 to 1000000", leaves)
-    numbers_line(fields, "leaf_value", leaves, where)
-    if fields.get("is_linear", "0") != "0":
-        raise ModelRefused(f"{where}is_linear", "linear trees are not supported", fields["is_linear"])
-    if not math.isfinite(one_float(fields.get("shrinkage", "1"), f"{where}shrinkage")):
-        raise ModelRefused(f"{where}shrinkage", "is not finite", fields["shrinkage"])
-    optional_line(fields, "leaf_weight", leaves if leaves > 1 else 0, where)
-    optional_line(fields, "leaf_count", leaves if leaves > 1 else 0, where, whole=True)
-    if leaves == 1:
-        return
-    categories = _integer(fields, "num_cat", where)
-    splits = leaves - 1
-    if not 0 <= categories <= splits:
-        raise ModelRefused(f"{where}num_cat", f"must be 0 to {splits}", categories)
-    numbers_line(fields, "threshold", splits, where)
-    features = integers_line(fields, "split_feature", splits, where)
-    for feature in features:
-        if not 0 <= feature < len(facts.feature_names):
-            raise ModelRefused(f"{where}split_feature", f"must be below {len(facts.feature_names)}", feature)
-    for name in ("split_gain", "internal_value", "internal_weight"):
-        optional_line(fields, name, splits, where)
-    optional_line(fields, "internal_count", splits, where, whole=True)
-    decisions = integers_line(fields, "decision_type", splits, where)
-    if categories == 0 and any(kind & 1 for kind in decisions):
-        raise ModelRefused(f"{where}decision_type", "is categorical without categories", decisions[0])
-    if categories:
-        _check_categories(fields, categories, where)
-        for kind, threshold in zip(decisions, fields["threshold"].split(), strict=True):
-            if kind & 1 and not (re.fullmatch(r"\d{1,9}", threshold) and int(threshold) < categories):
-                raise ModelRefused(f"{where}threshold", f"must name one of {categories} categories", threshold)
-    left, right = (integers_line(fields, n, splits, where) for n in ("left_child", "right_child"))
-    _check_shape(left, right, leaves, where)
-
-
-def _check_categories(fields: Mapping[str, str], categories: int, where: str) -> None:
-    bounds = integers_line(fields, "cat_boundaries", categories + 1, where)
-    if bounds[0] != 0 or any(a >= b for a, b in pairwise(bounds)):
-        raise ModelRefused(f"{where}cat_boundaries", "must grow from 0", bounds[0])
-    words = fields.get("cat_threshold", "").split()
-    if len(words) != bounds[-1] or not all(w.isdigit() for w in words):
-        raise ModelRefused(f"{where}cat_threshold", f"must hold {bounds[-1]} words", len(words))
-
-
-def _check_shape(left: list[int], right: list[int], leaves: int, where: str) -> None:
-    """Every inner node and every leaf is reached exactly once from the root.
-
-    LightGBM numbers children after their parent. Where that holds and each stands once, the tree is one; the walk is
-    for what does not look so.
-    """
-    forward = all(child < 0 or child > node for side in (left, right) for node, child in enumerate(side))
-    if forward and sorted(left + right) == [*range(-leaves, 0), *range(1, len(left))]:
-        return
-    seen_nodes, seen_leaves, todo = set(), set(), [0]
-    while todo:
-        node = todo.pop()
-        if node in seen_nodes:
-            raise ModelRefused(f"{where}left_child", "leads back to a node: not a tree", node)
-        seen_nodes.add(node)
-        for side, child in (("left_child", left[node]), ("right_child", right[node])):
-            if child >= 0:
-                if child >= len(left):
-                    raise ModelRefused(f"{where}{side}", f"must be below {len(left)}", child)
-                todo.append(child)
-                continue
-            leaf = ~child
-            if leaf >= leaves or leaf in seen_leaves:
-                raise ModelRefused(f"{where}{side}", f"must name each of {leaves} leaves once", child)
-            seen_leaves.add(leaf)
-    if len(seen_nodes) != len(left) or len(seen_leaves) != leaves:
-        raise ModelRefused(f"{where}num_leaves", f"{len(seen_leaves)} leaves are reached", leaves)
+def _check_categories(line: str) -> None:
+    try:
+        json.loads(line.removeprefix(_CATEGORIES))
+    except (ValueError, RecursionError) as error:
+        raise ModelRefused("pandas_categorical", f"is not JSON: {error}", line) from error

@@ -17,13 +17,12 @@ from zoneinfo import ZoneInfo
 from shared.bots import BotSettings
 from shared.clock import TradingCalendar
 from shared.errors import ConfigError
-from worker.core.candles import GRACE_MS
 from worker.core.ledger import Change
 from worker.core.matching import EngineOptions, exact
 from worker.core.trades import SECOND, Trade, moment_of
 from worker.core.types import Instrument, LastPrice, OrderType, Side
 from worker.replay.run import EquityPoint
-from worker.trading.bots.pipeline import Crossing, Decision, Lane, Pipeline, RowModel
+from worker.trading.bots.pipeline import RHYTHM, Crossing, Decision, Lane, Pipeline, Rhythm, RowModel
 from worker.trading.bots.runner import BotRunner
 from worker.trading.bots.sender import OrderSender
 from worker.trading.desk import OrderDesk
@@ -68,7 +67,7 @@ class BotReplayOptions:
     day_zone: str = "UTC"
     engine: EngineOptions = field(default_factory=EngineOptions)
     seed: int = 6
-    grace_ms: int = GRACE_MS
+    rhythm: Rhythm = RHYTHM
 
 
 @dataclass(slots=True)
@@ -141,7 +140,7 @@ class BotReplay:
             running, self._sender, desk, ledger, venue, self._clock, _silent, lambda: f"{dice.getrandbits(56):014x}"
         )
         self._posted: list[Decision | Crossing] = []
-        self._pipeline = Pipeline([symbol], self._posted.append, options.grace_ms)
+        self._pipeline = Pipeline([symbol], self._posted.append, options.rhythm)
         self._line = self._pipeline.lines[symbol]
         self._lane = Lane(running, FixedModel(model))
         self._line.lanes = (self._lane,)

@@ -50,6 +50,8 @@ def order_fields(order: Order) -> dict[str, str]:
         "version": str(order.version),
         "exit_reason": order.exit_reason,
         "confidence": order.confidence,
+        "take_profit": order.take_profit,
+        "stop_loss": order.stop_loss,
         "post_only": "1" if order.post_only else "",
     }
 
@@ -90,6 +92,8 @@ def read_order(found: Hash) -> Order:
         version=int(text["version"]),
         exit_reason=text.get("exit_reason", ""),
         confidence=text.get("confidence", ""),
+        take_profit=text.get("take_profit", ""),
+        stop_loss=text.get("stop_loss", ""),
         post_only=bool(text.get("post_only")),
     )
 
@@ -122,6 +126,8 @@ def position_fields(position: Position) -> dict[str, str]:
         "entry_time": rfc3339(position.entry_time),
         "confidence": position.confidence,
         "strategy_used": position.strategy_used,
+        "take_profit": position.take_profit,
+        "stop_loss": position.stop_loss,
         "reason": position.reason,
         "entry_order_id": position.entry_order_id,
         "exit_order_id": position.exit_order_id,
@@ -156,6 +162,8 @@ def read_position(found: Hash) -> Position:
         reason=text["reason"],
         confidence=text["confidence"],
         strategy_used=text["strategy_used"],
+        take_profit=text.get("take_profit", ""),
+        stop_loss=text.get("stop_loss", ""),
         bought_qty=Decimal(text["bought_qty"]),
         bought_notional=Decimal(text["bought_notional"]),
         sold_qty=Decimal(text["sold_qty"]),

@@ -150,7 +150,9 @@ class Trader:
         self._p.status.forget()
         self._p.heartbeat.beat()  # what is away costs the trading, not the process
         try:
-            self._publish(self._p.switches.read())
+            switches = self._p.switches.read()
+            self._is_ready(switches)  # a status without the epoch in force would be refused as an old one
+            self._publish(switches)
         except SixbotError:
             self._p.logger.info("status_not_published")
         self._wait(RETRY_SECONDS)
@@ -212,6 +214,8 @@ class Trader:
         bots = self._p.bots
         if bots is not None:
             bots.turn(ready=ready, switches=switches, epoch=self._epoch, snapshot=self._snapshot)
+            if bots.waits_for_an_answer:
+                self._next_reconcile = min(self._next_reconcile, now + RETRY_SECONDS)
         paused = bots is not None and bots.cycle_paused
         if ready and self._p.cycle is not None and now >= self._next_cycle and not paused:
             self._run_cycle(self._p.cycle, switches)
@@ -240,6 +244,24 @@ class Trader:
         if self._p.dead_man is not None:
             self._p.dead_man.progress()
 
+    def between(self) -> None:
+        """Between the tickers of a cycle: signs of life, and whatever the bots must not wait for."""
+        self.alive()
+        if self._p.bots is None or not self._p.bots.bots:
+            return
+        for _ in range(self._inbox.qsize()):
+            try:
+                item = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            self._dispatch(item)
+
+    def _dispatch(self, item: OrderUpdate | Decision | Crossing | None) -> None:
+        if isinstance(item, OrderUpdate):
+            self._take(item)
+        elif item is not None and self._p.bots is not None:
+            self._p.bots.take(item)
+
     def _wait(self, seconds: float) -> None:
         """Until something arrives or the time is over; takes in what arrived."""
         end = self._p.clock.monotonic() + seconds
@@ -250,10 +272,7 @@ class Trader:
                 return
             if item is None:
                 return
-            if isinstance(item, OrderUpdate):
-                self._take(item)
-            elif self._p.bots is not None:
-                self._p.bots.take(item)
+            self._dispatch(item)
 
     def _take(self, update: OrderUpdate) -> None:
         """One pushed update. What Redis cannot take now, the next reconciliation brings."""

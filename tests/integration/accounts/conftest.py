@@ -5,6 +5,7 @@ It is shared by the tests of a module, since its workers take seconds to start; 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from tests.servers import alpaca
 from tests.servers.alpaca import AlpacaServer, alpaca_server
 from tests.servers.exchange import TOKEN, ExchangeServer, exchange_server, simulated_venue
-from tests.servers.stack import ON, Stack, simulated_environment
+from tests.servers.stack import FREE_RISK, ON, Stack, simulated_environment
 from tests.support import RedisServer, eventually
 from worker.core import ids
 from worker.core.types import Effect, OrderRequest, OrderType, Side, TimeInForce
@@ -43,7 +44,8 @@ class Installation:
             "ACCOUNTS__STOCKS__DATA_URL": broker.data_url,
             "ACCOUNTS__STOCKS__STREAM_URL": broker.stream_url,
         }
-        self.stack = Stack(root / "home", server, simulated_environment(exchange), CYCLE_SECONDS="600", **accounts)
+        quiet = {"TRADER_SILENT_STOP_SECONDS": "3600"}  # tests end traders and start them when they need them
+        self.stack = Stack(root / "home", server, simulated_environment(exchange), **accounts, **quiet)
 
     def close(self) -> None:
         self.stack.close()
@@ -71,7 +73,8 @@ class Installation:
         missing = [name for name in workers or ("emergency", "trading") if name not in self.stack.alive()]
         self.stack.start(*missing)
         self._serial += 1
-        self.stack.set("risk_settings", f'{{"emergency_stop_active": false, "test": {self._serial}}}')
+        limits = {**json.loads(FREE_RISK), "emergency_stop_active": False, "test": self._serial}
+        self.stack.set("risk_settings", json.dumps(limits))
         self.stack.set("trading_settings", ON)
         report = self.stack.json("stop_report")
         self._last = report["stop_id"] if isinstance(report, dict) else None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from http import HTTPStatus
 from pathlib import Path
 
 from shared.bots import default_bot, judge_bot
@@ -261,3 +262,20 @@ def test_bots_when_several_run_in_one_worker_do_not_stand_in_each_others_way(
     closed = stack.await_closed(1)
     assert (closed["bot_id"], closed["exit_reason"], closed["quantity"]) == ("7", "TP_HIT", "0")
     assert (exchange.engine.holding("AAPL").qty, exchange.engine.holding("MSFT").qty) == (5, 10)
+    # the list is mangled, and the feed falls silent: what is open is watched all the same, at the venue's price
+    stack.redis.delete("bots")
+    stack.set("bots", "garbage")
+    stack.set("risk_settings", FREE_RISK[:-1] + ', "stale_data_seconds": 1}')
+    stream_is_silent(stack)
+    exchange.set_price("MSFT", Decimal(94))
+    closed = stack.await_closed(2)
+    assert (closed["bot_id"], closed["exit_reason"]) == ("8", "SL_HIT")
+    assert stack.bot_status(9)["unprotected_seconds_total"] > 0
+    assert stack.status("last_error") is None
+
+
+def stream_is_silent(stack: BotStack) -> None:
+    """The feed's server takes no one any more."""
+    stack.market.stream.refuse = HTTPStatus.SERVICE_UNAVAILABLE
+    stack.market.stream.drop()
+    eventually(lambda: stack.bot_status(8)["state"] == "no_feed", what="the silence to be noticed")

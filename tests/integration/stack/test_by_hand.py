@@ -115,4 +115,4 @@ def test_orders_of_others_when_of_every_kind_disturb_nothing_and_are_cancelled_b
     assert broker.open_ids() == []
     assert report["orders_canceled"] == len(shown) - 1
     eventually(lambda: stocks.redis.scard("orders:open") == 0, what="the cancels to be seen")
-    assert [p["qty"] for p in stocks.json("portfolio_positions")] == ["1", "3"]
+    eventually(lambda: [p["qty"] for p in stocks.json("portfolio_positions")] == ["1", "3"], what="both positions")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -29,17 +30,25 @@ class BotDocuments:
         self._store, self._only = store, only
         self._raw: dict[int, bytes | None] = {}
         self._known: dict[int, BotDocument] = {}
+        self.listed: frozenset[int] = frozenset({CYCLE_BOT})
+        """What ``bots`` held when it could be read last, ``only`` or not."""
 
     def write_default(self) -> None:
-        """The cycle bot's document, where it is missing. Raises StoreError."""
+        """The cycle bot's document, where it is missing; another Redis type is left alone. Raises StoreUnreachable."""
         keys = self._store.keys
-        self._store.write_document(keys.bot(CYCLE_BOT), None, dump_json(default_bot(CYCLE_BOT).plain()))
-        with translated_errors():
+        with suppress(StoreRefused):
+            self._store.write_document(keys.bot(CYCLE_BOT), None, dump_json(default_bot(CYCLE_BOT).plain()))
+        with suppress(StoreRefused), translated_errors():
             self._store.client.sadd(keys.bots, CYCLE_BOT)
 
     def read(self) -> Mapping[int, BotDocument]:
-        """Every listed bot. Raises StoreError."""
-        ids = [n for n in read_ids(self._store) if self._only is None or n in {CYCLE_BOT, self._only}]
+        """Every listed bot; where ``bots`` cannot be read, those that were listed last. Raises StoreError."""
+        try:
+            self.listed = frozenset(read_ids(self._store))
+        except StoreRefused as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+        ids = sorted(n for n in self.listed if self._only is None or n in {CYCLE_BOT, self._only})
         with translated_errors():
             raws = cast("list[bytes | None]", self._store.client.mget([self._store.keys.bot(i) for i in ids]))
         for gone in self._known.keys() - set(ids):

@@ -13,12 +13,12 @@ import structlog
 
 from shared.bots import CYCLE_BOT, BotSettings
 from shared.clock import Clock
-from shared.errors import SixbotError, StoreError, VenueError
+from shared.errors import SixbotError, StoreError, StoreRefused, VenueError
 from worker.core.ledger import Change
-from worker.core.trades import moment_of
+from worker.core.trades import SECOND, moment_of
 from worker.core.types import LastPrice
 from worker.trading.bots.documents import BotDocument, BotDocuments
-from worker.trading.bots.pipeline import PREDICT_SECONDS, Crossing, Decision, Lane, ModelSource
+from worker.trading.bots.pipeline import Crossing, Decision, Lane, ModelSource
 from worker.trading.bots.runner import BotRunner
 from worker.trading.bots.sender import OrderSender
 from worker.trading.bots.sources import Sources
@@ -28,14 +28,18 @@ from worker.trading.reconcile import Snapshot
 
 MODEL_SECONDS = 0.5
 PRICE_SECONDS = 1.0
-LATE_MICROSECONDS = PREDICT_SECONDS * 1_000_000
-"""A decision that has waited for longer is not acted on: the next one is due."""
 
 
 class Model(ModelSource, Protocol):
     """A model that can be looked for again; that may take seconds."""
 
     def refresh(self, model_id: int, buy_class: int = 1) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _NoModel:
+    current: None = None
+    problem: str = "no model is loaded yet"
 
 
 @dataclass(slots=True)
@@ -45,7 +49,6 @@ class _Bot:
     runner: BotRunner
     lane: Lane
     document: BotDocument
-    model: Model
     late: int = 0
     priced_at: float = 0.0
 
@@ -65,12 +68,15 @@ class Fleet:
         clock: Clock,
         new_runner: Callable[[BotSettings], BotRunner],
         new_model: Callable[[], Model],
+        progress: Callable[[], None],
         logger: structlog.stdlib.BoundLogger,
     ) -> None:
         self._account, self._accounts, self._documents = account, accounts, documents
         self._sender, self._book, self._sources, self._status = sender, book, sources, status
-        self._clock, self._new_runner, self._new_model, self._logger = clock, new_runner, new_model, logger
+        self._clock, self._new_runner, self._new_model = clock, new_runner, new_model
+        self._progress, self._logger = progress, logger
         self._bots: dict[int, _Bot] = {}
+        self._models: dict[tuple[int, int], Model] = {}
         self._cycle: BotDocument | None = None
         self._elsewhere: dict[int, BotDocument] = {}
         self._stop = threading.Event()
@@ -92,6 +98,11 @@ class Fleet:
     def cycle_paused(self) -> bool:
         """Whether bot 1 says of itself that it is off."""
         return self._cycle is not None and self._cycle.error is None and not self._cycle.value.enabled
+
+    @property
+    def waits_for_an_answer(self) -> bool:
+        """Whether the fate of an order is not known: the venue should be asked soon."""
+        return any(b.runner.manager.has_unknown for b in self._bots.values() if b.runner.busy)
 
     # -- from the trader's loop -----------------------------------------------------------------------------------
 
@@ -136,8 +147,8 @@ class Fleet:
         found = self._bots.get(item.bot_id)
         if found is None:
             return
-        if self._sources.now() - item.decided_at > LATE_MICROSECONDS:
-            found.late += 1
+        if self._sources.now() - item.decided_at > self._sources.rhythm.predict_seconds * SECOND:
+            found.late += 1  # the next one is due
             return
         self._guarded(found, partial(self._enter, found, item, last))
 
@@ -164,7 +175,8 @@ class Fleet:
     # -- one bot --------------------------------------------------------------------------------------------------
 
     def _guarded(self, bot: _Bot, step: Callable[[], object]) -> None:
-        """A fault of one bot costs no other its turn."""
+        """A fault of one bot costs no other its turn; a slow venue costs no sign of life."""
+        self._progress()
         try:
             step()
         except StoreError:
@@ -207,7 +219,7 @@ class Fleet:
             bot.runner.last_denial = "the feed is not live"
             return
         bid = Decimal(repr(decision.bid))
-        why = bot.runner.enter(decision.symbol, bid, last, decision.confidence, f"r{decision.second}")
+        why = bot.runner.enter(decision.symbol, bid, last, decision.confidence, f"{self._account}-{decision.second}")
         if why:
             bot.runner.last_denial = why
 
@@ -246,16 +258,15 @@ class Fleet:
             self._logger.info("bot_configured", bot_id=bot_id, version=document.version)
 
     def _add(self, bot_id: int, document: BotDocument) -> None:
-        model = self._new_model()
         self._status.resume(bot_id)
-        self._bots[bot_id] = _Bot(self._new_runner(document.value), Lane(document.value, model), document, model)
+        self._bots[bot_id] = _Bot(self._new_runner(document.value), Lane(document.value, _NoModel()), document)
 
     def _drop_finished(self) -> None:
         for bot_id, bot in list(self._bots.items()):
             mine = bot.document.listed and bot.document.value.account == self._account
             if not mine and not bot.runner.busy:
                 del self._bots[bot_id]
-                if not bot.document.listed:
+                if bot_id not in self._documents.listed:
                     self._status.forget(bot_id)
 
     @staticmethod
@@ -274,32 +285,54 @@ class Fleet:
         self._sources.watch(stops)
 
     def _load_models(self) -> None:
-        """Its own thread: loading a model may take seconds, during which the old one predicts."""
+        """Its own thread: loading a model may take seconds, during which a bot goes on with the one that it has."""
         while not self._stop.wait(MODEL_SECONDS):
+            done: set[tuple[int, int]] = set()
             for bot in list(self._bots.values()):
                 settings = bot.document.value
                 if not settings.enabled:
                     continue
-                try:
-                    bot.model.refresh(settings.model_id, settings.buy_class)
-                except SixbotError as error:
-                    self._logger.info("model_not_read", bot_id=settings.bot_id, error=str(error))
-                except Exception:  # the last net of this thread: the next look may find a better model
-                    self._logger.exception("model_failed", bot_id=settings.bot_id)
+                key = (settings.model_id, settings.buy_class)
+                model = self._models.get(key) or self._models.setdefault(key, self._new_model())
+                if key not in done and not self._refreshed(model, key):
+                    continue
+                done.add(key)
+                if bot.lane.model is not model:
+                    bot.lane.model = model
+            for key in self._models.keys() - done:
+                if not any((v.model_id, v.buy_class) == key for v in self._wanted()):
+                    del self._models[key]
+
+    def _wanted(self) -> list[BotSettings]:
+        return [bot.document.value for bot in list(self._bots.values())]
+
+    def _refreshed(self, model: Model, key: tuple[int, int]) -> bool:
+        try:
+            model.refresh(*key)
+        except SixbotError as error:
+            self._logger.info("model_not_read", model_id=key[0], error=str(error))
+            return False
+        except Exception:  # the last net of this thread: the next look may find a better model
+            self._logger.exception("model_failed", model_id=key[0])
+            return False
+        return True
 
     # -- status ---------------------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
         rows: dict[int, Shown] = {}
         for bot_id, bot in self._bots.items():
-            if bot.document.value.account == self._account or not bot.document.listed:
+            if bot.document.value.account == self._account or bot_id not in self._documents.listed:
                 feed = self._sources.shown(bot.document.value.symbol)
-                rows[bot_id] = Shown(bot.document, bot.runner, bot.lane, bot.model.problem, feed, bot.late)
-        self._status.publish(rows)
-        if self._cycle is not None:
-            self._status.publish_cycle(self._cycle)
-        for bot_id, document in self._elsewhere.items():
-            self._status.publish_lost(bot_id, document, self._accounts)
+                rows[bot_id] = Shown(bot.document, bot.runner, bot.lane, feed, bot.late)
+        try:
+            self._status.publish(rows)
+            if self._cycle is not None:
+                self._status.publish_cycle(self._cycle)
+            for bot_id, document in self._elsewhere.items():
+                self._status.publish_lost(bot_id, document, self._accounts)
+        except StoreRefused as error:
+            self._logger.warning("bot_status_not_published", error=str(error))
 
     @property
     def bots(self) -> Mapping[int, BotRunner]:

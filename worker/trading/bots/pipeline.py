@@ -22,10 +22,20 @@ from worker.core.trades import SECOND, Trade
 from worker.core.venue_clock import VenueClock
 
 PREDICT_SECONDS = 2
-_PERIOD = PREDICT_SECONDS * SECOND
 BID_MICROSECONDS = 2 * SECOND
 """For how long a sale to a resting buyer tells the best bid."""
 NEVER = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often models are asked, and how long a second waits for its late trades."""
+
+    predict_seconds: int = PREDICT_SECONDS
+    grace_ms: int = GRACE_MS
+
+
+RHYTHM = Rhythm()
 
 
 class RowModel(Protocol):
@@ -119,7 +129,7 @@ class SymbolLine:
 
     __slots__ = ("builder", "done", "lanes", "last", "sold", "stop", "symbol", "take", "window")
 
-    def __init__(self, symbol: str, clock: VenueClock, grace_ms: int) -> None:
+    def __init__(self, symbol: str, clock: VenueClock, grace_ms: int = GRACE_MS) -> None:
         self.symbol, self.builder, self.window = symbol, CandleBuilder(symbol, clock, grace_ms), FeatureWindow()
         self.take = self.builder.on_trade
         self.lanes: tuple[Lane, ...] = ()
@@ -150,14 +160,24 @@ class SymbolLine:
 
 
 class Pipeline:
-    """A feed's sink. Any thread may call; one lock makes them one. ``post`` must not block."""
+    """A feed's sink. Any thread may call; one lock makes them one. ``post`` must not block.
 
-    def __init__(self, symbols: Iterable[str], post: Post, grace_ms: int = GRACE_MS) -> None:
-        self._clock, self._post, self._lock = VenueClock(), post, threading.Lock()
-        self.lines = {symbol: SymbolLine(symbol, self._clock, grace_ms) for symbol in sorted(symbols)}
+    Pipelines whose bots share models share the lock: a model answers one at a time.
+    """
+
+    def __init__(
+        self,
+        symbols: Iterable[str],
+        post: Post,
+        rhythm: Rhythm = RHYTHM,
+        lock: threading.Lock | None = None,
+    ) -> None:
+        self._clock, self._post, self._lock = VenueClock(), post, lock or threading.Lock()
+        self._period = rhythm.predict_seconds * SECOND
+        self.lines = {symbol: SymbolLine(symbol, self._clock, rhythm.grace_ms) for symbol in sorted(symbols)}
         self._rounds: dict[int, list[Decision]] = {}
         self._standing: dict[int, int] = {}
-        self._grace, self._looked = grace_ms * 1000, -1
+        self._grace, self._looked = rhythm.grace_ms * 1000, -1
         self.live = False
         self.reason = "not live yet"
 
@@ -210,7 +230,7 @@ class Pipeline:
         for candle in candles:
             ready = line.window.push(candle)
             end = candle.end
-            if end % _PERIOD:
+            if end % self._period:
                 continue
             self._stand(line, end)
             if ready and line.lanes:

@@ -69,7 +69,7 @@ class BotRunner:
     def recover(self, orders: Sequence[Order], positions: Sequence[Position]) -> None:
         """Start from what the book holds of this bot. Raises VenueUnavailable where the venue cannot be asked."""
         mine = str(self.bot_id)
-        self.manager.reset()
+        self.manager.reset(self._now())
         by_position = {p.id: p for p in positions if p.bot_id == mine}
         found = [o for o in orders if o.bot_id == mine]
         names = dict.fromkeys([*by_position, *(o.position_id for o in found if o.effect is Effect.ENTRY)])
@@ -121,7 +121,8 @@ class BotRunner:
         wanted = self.manager.enter(instrument, bid, f"{confidence:.6g}", self._now())
         if isinstance(wanted, str):
             return wanted
-        return self._submit(wanted, run_id, f"confidence {confidence:.4f} >= {self.settings.confidence_threshold}")
+        reason = f"confidence {confidence:.4f} >= {self.settings.confidence_threshold}"
+        return self._submit(wanted, run_id, reason, last)
 
     # -- acting ---------------------------------------------------------------------------------------------------
 
@@ -143,10 +144,10 @@ class BotRunner:
         self._notes("bot_spins", bot_id=self.bot_id)
         return done
 
-    def _submit(self, action: Submit, run_id: str, reason: str) -> str:
+    def _submit(self, action: Submit, run_id: str, reason: str, last: LastPrice | None = None) -> str:
         """One order; empty where it was sent, else why it was not, which the manager knows too."""
         try:
-            last = self._price(action.symbol)
+            last = last or self._price(action.symbol)
             result = self._sender.submit(self.bot_id, action, last, run_id, reason)
         except VenueError as error:
             result = Denial("VENUE", str(error))

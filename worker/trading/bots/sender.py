@@ -120,13 +120,14 @@ class OrderSender:
         denial = judge_intent(intent, view, switches.risk.value, market)
         if denial is not None:
             return denial
-        order = self._order(bot_id, action, last, reason, now)
-        result = self._desk.submit(Ticket(order, switches, self._calendar.day_of(now), run_id))
+        day = self._calendar.day_of(now)
+        order = self._order(bot_id, action, last, reason, now, day.name)
+        result = self._desk.submit(Ticket(order, switches, day, run_id))
         if isinstance(result, Order):
             self._count(result, run_id)
         return result
 
-    def _order(self, bot_id: int, action: Submit, last: LastPrice, reason: str, now: datetime) -> Order:
+    def _order(self, bot_id: int, action: Submit, last: LastPrice, reason: str, now: datetime, today: str) -> Order:
         limit = action.limit_price
         entry = action.effect is Effect.ENTRY
         sessions = self._venue.capabilities.sessions
@@ -147,11 +148,13 @@ class OrderSender:
             created_at=now,
             updated_at=now,
             epoch=self.epoch,
-            trading_day=self._calendar.day_of(now).name,
+            trading_day=today,
             reserved=micros(action.qty * (last.price if limit is None else limit)),
             position_id=action.position_id,
             exit_reason=action.exit_reason,
             confidence=action.confidence,
+            take_profit=action.take_profit,
+            stop_loss=action.stop_loss,
             post_only=entry and limit is not None,
         )
 

@@ -12,14 +12,15 @@ import structlog
 
 from shared.clock import Clock, rfc3339
 from shared.errors import SixbotError
-from worker.core.candles import GRACE_MS, WINDOW
+from worker.core.candles import WINDOW
 from worker.core.trades import micros, moment_of
 from worker.core.types import LastPrice
 from worker.feeds.base import FeedState, TradeFeed
-from worker.trading.bots.pipeline import NEVER, Lane, Pipeline, Post, SymbolLine
+from worker.trading.bots.pipeline import NEVER, Lane, Pipeline, Post, Rhythm, SymbolLine
 
 TICK_SECONDS = 0.05
 RETRY_SECONDS = 5.0
+CLOSE_SECONDS = 2.0
 
 OpenFeed = Callable[[tuple[str, ...], float], TradeFeed]
 """Builds a feed for symbols that calls itself mute after so many seconds. Raises SixbotError where there is none."""
@@ -42,17 +43,17 @@ class Sources:
         open_feed: OpenFeed,
         group: Group,
         post: Post,
+        rhythm: Rhythm,
         clock: Clock,
         logger: structlog.stdlib.BoundLogger,
-        grace_ms: int = GRACE_MS,
     ) -> None:
-        self._open_feed, self._group, self._post, self._grace_ms = open_feed, group, post, grace_ms
+        self._open_feed, self._group, self._post, self.rhythm = open_feed, group, post, rhythm
         self._clock, self._logger = clock, logger
         self._sources: list[_Source] = []
         self._by_symbol: dict[str, _Source] = {}
         self._problems: dict[str, tuple[str, float]] = {}
         self._stops: dict[str, Decimal] = {}
-        self._stop = threading.Event()
+        self._stop, self._lock = threading.Event(), threading.Lock()
         self._ticker = threading.Thread(target=self._tick, name="bot-clock", daemon=True)
 
     def now(self) -> int:
@@ -79,7 +80,7 @@ class Sources:
         self._sources.remove(source)
         for symbol in source.pipeline.lines:
             self._by_symbol.pop(symbol, None)
-        source.feed.close()
+        _close(source.feed)
 
     def _begin(self, symbols: tuple[str, ...], now: float, stale_seconds: float) -> None:
         try:
@@ -88,7 +89,7 @@ class Sources:
             self._logger.warning("no_feed", symbols=symbols, error=str(error))
             self._problems |= dict.fromkeys(symbols, (str(error), now + RETRY_SECONDS))
             return
-        pipeline = Pipeline(symbols, self._post, self._grace_ms)
+        pipeline = Pipeline(symbols, self._post, self.rhythm, self._lock)
         source = _Source(feed, pipeline)
         self._sources.append(source)
         for symbol in symbols:
@@ -104,12 +105,13 @@ class Sources:
                 source.pipeline.tick(source.feed.now())
 
     def close(self) -> None:
-        """End every feed."""
+        """End every feed; returns within two seconds."""
         self._stop.set()
-        for source in self._sources:
-            source.feed.close()
-        if self._ticker.is_alive():
-            self._ticker.join(timeout=2)
+        closing = [_close(source.feed) for source in self._sources]
+        end = self._clock.monotonic() + CLOSE_SECONDS
+        for thread in [*closing, self._ticker]:
+            if thread.is_alive():
+                thread.join(timeout=max(end - self._clock.monotonic(), 0.0))
 
     # -- what the bots need ---------------------------------------------------------------------------------------
 
@@ -169,3 +171,10 @@ class Sources:
             "gaps": counts.gaps,
             "dropped": counts.dropped,
         }
+
+
+def _close(feed: TradeFeed) -> threading.Thread:
+    """In a thread of its own: a feed may wait for its source, and the trader must not."""
+    thread = threading.Thread(target=feed.close, name="feed-close", daemon=True)
+    thread.start()
+    return thread

@@ -29,7 +29,6 @@ class Shown:
     document: BotDocument
     runner: BotRunner
     lane: Lane
-    model_problem: str
     feed: Mapping[str, Any]
     late: int
 
@@ -100,7 +99,7 @@ class BotStatus:
             "kind": "stream",
             "state": _state(shown),
             **_in_force(shown.document),
-            "model": {"id": shown.document.value.model_id, "problem": shown.model_problem or None},
+            "model": {"id": shown.document.value.model_id, "problem": lane.model.problem or None},
             "last_prediction": None
             if not lane.second
             else {

@@ -1,15 +1,20 @@
-"""A stop over three accounts: each is cancelled and proven by itself, whatever the others' venues do."""
+"""Three accounts in one installation: each is traded, cancelled and proven, whatever the others' venues do."""
 
 from __future__ import annotations
 
 import json
 import signal
+from decimal import Decimal
+from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from tests.integration.accounts.conftest import COUNT, NAMES, Installation
 from tests.servers.stack import OFF, ON
 from tests.support import eventually
+from worker.cli.main import app
 
 ALL_STOPPED = dict.fromkeys(NAMES, "STOPPED")
 B_GOES_ON = {**ALL_STOPPED, "b": "STOPPING"}
@@ -99,7 +104,81 @@ def test_stop_when_one_of_ours_appears_later_at_one_venue_reopens_that_account(i
     assert sum(a.cancels for a in installation.exchange.arrivals) == cancels
 
 
-def test_stop_when_emergency_guards_one_account_only_leaves_the_others_alone_and_its_latch_counts_for_all(
+def test_trading_when_one_account_has_no_venue_trades_the_others_and_tells_positions_of_each(
+    installation: Installation,
+) -> None:
+    stack = installation.stack
+    installation.break_other("dead")
+    installation.broker.held["MSFT"] = (Decimal(3), Decimal(300))
+    installation.exchange.set_price("AAPL", Decimal(100))
+    installation.turn_on()
+    stack.trade_until(1, "filled", AAPL=0.2)
+
+    def told(account: str, field: str) -> Any:
+        return stack.json("trading_status")["accounts"][account][field]
+
+    eventually(lambda: "venue does not answer" in str(told("b", "last_error")), what="what is wrong with the third")
+    assert (stack.status("mode"), told("stocks", "mode")) == ("paper", "paper")
+
+    def held() -> set[tuple[str, str]]:
+        return {(row["account"], row["ticker"]) for row in stack.json("portfolio_positions") or []}
+
+    eventually(lambda: held() == {("default", "AAPL"), ("stocks", "MSFT")}, what=f"rows of each: {held()}")
+    installation.mend_other()
+    eventually(lambda: told("b", "last_error") is None, what="the third one recovers")
+    assert all(stack.redis.exists(f"lease:account:{name}") for name in ("default", "b", "stocks"))
+
+
+def test_trading_when_a_process_for_one_account_runs_beside_trades_it_alone(installation: Installation) -> None:
+    """Two processes, each with its own account; the one for all takes what is free, and over when the other ends."""
+    stack = installation.stack
+    if "trading" in stack.alive():
+        stack.kill("trading")
+    stack.start("trading-b")
+    stack.start("trading")
+    mine, its = stack.processes["trading"].pid, stack.processes["trading-b"].pid
+
+    def served() -> dict[str, int]:
+        accounts = (stack.json("trading_status") or {}).get("accounts", {})
+        return {name: row.get("worker_pid") for name, row in accounts.items()}
+
+    eventually(lambda: served() == {"b": its, "stocks": mine}, what=f"each its own: {served()}")
+    eventually(lambda: stack.status("worker_pid") == mine, what="the default")
+    stack.kill("trading-b")
+    eventually(lambda: served() == {"b": mine, "stocks": mine}, what=f"the other takes over: {served()}")
+
+
+def sixbot(installation: Installation, *words: str) -> Result:
+    """The command, in this process."""
+    return CliRunner().invoke(app, list(words), env=installation.stack.environment)
+
+
+@pytest.mark.parametrize("worker", ["trading", "emergency"])
+def test_worker_when_the_account_is_unknown_lists_those_that_are(installation: Installation, worker: str) -> None:
+    done = sixbot(installation, "worker", worker, "--account", "nope")
+    assert done.exit_code == 2
+    assert "no account is called 'nope': choose from default, b, stocks" in done.stderr
+
+
+def test_status_when_there_are_several_accounts_shows_each(installation: Installation) -> None:
+    stack = installation.stack
+    installation.turn_on("emergency", "trading", "heartbeat")
+
+    def shown() -> bool:
+        status = json.loads(sixbot(installation, "status", "--json").stdout)
+        pids = {name: stack.processes[name].pid for name in ("trading", "emergency")}
+        rows = [(row["venue"], row["mode"], *(row[name] == pids[name] for name in pids)) for row in status["accounts"]]
+        venues = [("simulated", "simulated"), ("simulated", "simulated"), ("alpaca", "paper")]
+        return rows == [(*venue, True, True) for venue in venues] and status["healthy"]
+
+    eventually(shown, 60, what=f"every account is traded and guarded: {stack.json('system_status')}")
+    components = stack.json("system_status")["components"]
+    assert {components[name]["state"] for name in ("venue", "venue:b", "venue:stocks", "alpaca")} == {"ok"}
+    found = {row["name"]: row["detail"] for row in json.loads(sixbot(installation, "doctor", "--json").stdout)}
+    assert (found["account b"], found["account stocks"]) == ("simulated, simulated", "alpaca, paper")
+
+
+def test_stop_when_emergency_guards_one_account_only_leaves_the_others_alone(
     installation: Installation,
 ) -> None:
     stack, run = installation.stack, installation.stack.home / "run"
@@ -113,12 +192,4 @@ def test_stop_when_emergency_guards_one_account_only_leaves_the_others_alone_and
     eventually(lambda: installation.states() == {"b": "STOPPED"}, what=f"stopped: {installation.rows()}")
     assert not installation.other.engine.working()
     assert len(installation.exchange.engine.working()) == COUNT
-    stack.signal("emergency-b", signal.SIGTERM)
-    assert stack.processes["emergency-b"].wait(30) == 0
-    (run / "STOP").unlink()
-    stack.redis.flushall()
-    stack.start("emergency")
-    eventually(lambda: stack.json("stop_latch"), what="the latch")
-    stack.set("trading_settings", ON)
-    eventually(lambda: stack.status("active") is False, what="no resume")
-    assert not installation.armed()
+    assert json.loads((run / "emergency-b.json").read_text())["latch"]["source"] == "stop_file"
