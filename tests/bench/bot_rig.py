@@ -22,7 +22,7 @@ from shared.keys import Keys
 from shared.store import Store, connect
 from tests.builders import switches
 from tests.servers.stack import FREE_RISK
-from tests.support import RedisServer
+from tests.support import RedisServer, eventually
 from worker.core.matching import EngineOptions
 from worker.core.risk import Denial
 from worker.core.types import Instrument
@@ -31,7 +31,7 @@ from worker.feeds.binance import BinanceFeed
 from worker.replay.bots import ReplayClock
 from worker.trading.bots.documents import BotDocuments
 from worker.trading.bots.fleet import Fleet
-from worker.trading.bots.pipeline import Crossing, Decision, RowModel
+from worker.trading.bots.pipeline import RHYTHM, Crossing, Decision, RowModel
 from worker.trading.bots.runner import BotRunner
 from worker.trading.bots.sender import OrderSender
 from worker.trading.bots.sources import Sources
@@ -43,6 +43,7 @@ from worker.trading.reconcile import Snapshot
 from worker.venues.simulated.local import LocalVenue
 
 START = 1_700_000_000_000_000
+Tell = Callable[[str], None]
 ACCOUNT = "default"
 LOT, TICK = Decimal("0.00001"), Decimal("0.01")
 
@@ -96,11 +97,13 @@ class Rig:
         """One look of the trader's loop."""
         self.fleet.turn(ready=True, switches=self.switches, epoch=1, snapshot=self.snapshot)
 
-    def write(self, bots: Sequence[BotSettings]) -> None:
-        """The bots' documents, and nothing else."""
+    def begin(self, bots: Sequence[BotSettings]) -> None:
+        """Write the bots' documents and wait until each has its model."""
         client, keys = self.store.client, self.store.keys
         client.mset({keys.bot(b.bot_id): dump_json(b.plain()) for b in bots})  # type: ignore[arg-type]
         client.sadd(keys.bots, *(b.bot_id for b in bots))
+        self.turn()
+        eventually(lambda: all(b.lane.model.current is not None for b in self.fleet._bots.values()))
 
 
 @contextmanager
@@ -121,7 +124,7 @@ def redis_store() -> Iterator[Store]:
 def rig(store: Store, model: RowModel, symbols: Sequence[str]) -> Iterator[Rig]:
     """Everything put together as ``worker.compose_bots`` does it."""
     clock, calendar, gate = ReplayClock(START), TradingCalendar(ZoneInfo("UTC")), OnlyLooks()
-    judged = switches(json.loads(FREE_RISK))
+    judged = free_switches()
     ledger = MemoryLedger(clock, calendar, judged)
     venue = LocalVenue(
         clock, {s: Instrument(s, LOT, TICK) for s in symbols}, Decimal(10**6), EngineOptions(), lambda: 1.0
@@ -144,23 +147,27 @@ def rig(store: Store, model: RowModel, symbols: Sequence[str]) -> Iterator[Rig]:
         BotDocuments(store),
         sender,
         ledger,
-        Sources(open_feed, lambda _symbol: "all", posted.append, clock, logger),
+        Sources(open_feed, lambda _symbol: "all", posted.append, RHYTHM, clock, logger),
         BotStatus(store, ACCOUNT, clock, silent),
         clock,
         new_runner,
         lambda: Loaded(model),
+        lambda: None,
         logger,
     )
     snapshot = Snapshot(clock.now(), (), venue.account(), ())
     try:
         fleet.recover()
+        fleet.start()
         yield Rig(store, clock, gate, fleet, sender, posted, feeds, judged, snapshot)
     finally:
         fleet.close()
 
 
+def free_switches() -> Switches:
+    """On, with limits that do not get in the way."""
+    return switches(json.loads(FREE_RISK))
+
+
 def silent(_kind: str, /, **_fields: object) -> None:
     """The table is enough."""
-
-
-Tell = Callable[[str], None]
