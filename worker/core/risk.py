@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 
 import msgspec
 
@@ -86,6 +87,12 @@ class MarketView(msgspec.Struct, frozen=True, gc=False):
 Rule = Callable[[Intent, BookView, RiskSettings, MarketView], Denial | None]
 
 
+@lru_cache(maxsize=16)
+def span(seconds: Decimal) -> timedelta:
+    """A setting in seconds as a span of time; made once, since it is asked for at every order."""
+    return timedelta(seconds=float(seconds))
+
+
 def _entry(intent: Intent) -> bool:
     return intent.effect is Effect.ENTRY
 
@@ -139,7 +146,7 @@ def stale_price(intent: Intent, book: BookView, limits: RiskSettings, market: Ma
     if market.last is None:
         return Denial("NO_PRICE", f"no last price for {intent.ticker}")
     age = market.now - market.last.time
-    if age > timedelta(seconds=float(limits.stale_data_seconds)):
+    if age > span(limits.stale_data_seconds):
         return Denial("STALE_PRICE", f"{age.total_seconds():.1f} s old > {limits.stale_data_seconds} s")
     if age < -FUTURE_TOLERANCE:
         return Denial("STALE_PRICE", f"dated {-age.total_seconds():.1f} s in the future")
