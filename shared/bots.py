@@ -194,7 +194,7 @@ class BotControl:
 def _kept(bot_id: int, raw: bytes | None, good: BotSettings) -> dict[str, Any]:
     """What a patch leaves as it stands: all readable fields, else the values in force, switched off."""
     if raw is None:
-        return {}
+        return {"enabled": True} if bot_id == CYCLE_BOT else {}  # the cycle bot is on where nobody has said otherwise
     if judge_bot(bot_id, raw, good).error is None:
         return cast("dict[str, Any]", parse_json(raw))
     return _unknown(raw) | good.plain() | dict.fromkeys(_SWITCHES, False)

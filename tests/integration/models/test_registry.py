@@ -190,6 +190,19 @@ def test_model_when_of_other_features_is_refused_by_the_version(
     assert assigned["id"] == cycle
 
 
+@pytest.mark.parametrize("told", [None, True, False])
+def test_cycle_bot_when_given_a_model_stays_on_or_off_as_it_was(
+    registry: ModelRegistry, store: Store, texts: dict[str, bytes], told: bool | None
+) -> None:
+    """Without a document it is on: one that is written for its model's sake must say so."""
+    if told is not None:
+        store.put_json("bot:1", {"bot_id": 1, "kind": "cycle", "enabled": told})
+    registry.assign(valid(registry, texts["cycle"]), 1, ACTOR)
+    found = BotControl(store, SystemClock()).read(1)
+    assert found.error is None
+    assert (found.value.enabled, found.value.model_id) == (told is not False, 1)
+
+
 def test_model_when_assigned_to_a_bot_that_is_not_there_is_refused(
     registry: ModelRegistry, store: Store, texts: dict[str, bytes]
 ) -> None:

@@ -18,6 +18,7 @@ from worker.trading.bots.runner import BotRunner, moment
 from worker.trading.ports import Notes
 
 EVERY_SECONDS = 1.0
+MOST_AT_ONCE = 100
 AGAIN_SECONDS = 10.0
 """How often it is written although nothing changed: somebody may have mangled it."""
 
@@ -49,10 +50,13 @@ class BotStatus:
         self._before[bot_id] = float(total) if isinstance(total, int | float) else 0.0
 
     def publish(self, rows: Mapping[int, Shown]) -> None:
-        """Raises StoreError."""
+        """Not more than so many at once: a thousand bots must not keep a stop-loss waiting. Raises StoreError."""
+        left = MOST_AT_ONCE
         for bot_id, shown in rows.items():
             urgent = (shown.document.version, shown.document.error)
-            self._write(bot_id, partial(self._document, bot_id, shown), urgent)
+            left -= self._write(bot_id, partial(self._document, bot_id, shown), urgent)
+            if not left:
+                return
 
     def publish_cycle(self, document: BotDocument) -> None:
         """Bot 1: what it does stands in ``trading_status``."""
@@ -72,15 +76,16 @@ class BotStatus:
         with translated_errors():
             self._store.client.delete(self._store.keys.bot_status(bot_id))
 
-    def _write(self, bot_id: int, build: Callable[[], dict[str, Any]], urgent: object) -> None:
+    def _write(self, bot_id: int, build: Callable[[], dict[str, Any]], urgent: object) -> bool:
+        """Whether it was due and written."""
         now = self._clock.monotonic()
         before, stamp, looked, written = self._written.get(bot_id, (None, None, float("-inf"), float("-inf")))
         if stamp == urgent and now - looked < EVERY_SECONDS:
-            return
+            return False
         document = build()
         if stamp == urgent and before == document and now - written < AGAIN_SECONDS:
             self._written[bot_id] = (before, stamp, now, written)
-            return
+            return False
         told = {**document, "account": self._account, "updated_at": rfc3339(self._clock.now())}
         self._store.put_json(self._store.keys.bot_status(bot_id), told)
         state = (document["state"], document.get("config_error"))
@@ -88,6 +93,7 @@ class BotStatus:
             self._states[bot_id] = state
             self._notes("bot_state", bot_id=bot_id, state=state[0], config_error=state[1])
         self._written[bot_id] = (document, urgent, now, now)
+        return True
 
     def _document(self, bot_id: int, shown: Shown) -> dict[str, Any]:
         manager, lane = shown.runner.manager, shown.lane
