@@ -7,13 +7,14 @@ import socket
 import tempfile
 import time
 from contextlib import nullcontext
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from msgspec.structs import replace
+
 from shared.clock import SystemClock, TradingCalendar
-from shared.documents import dump_json
+from shared.documents import Reading, dump_json
 from shared.keys import Keys
 from shared.store import Store, connect
 from tests.bench.compute import Tell, switched_on
@@ -80,7 +81,7 @@ def rows(tell: Tell) -> list[Row]:
     judged = switched_on()
     risk = dump_json(FREE)
     limits = type(judged.risk.value).parse(risk, judged.risk.value)
-    judged = Switches(judged.settings, replace(judged.risk, raw=risk, value=limits))
+    judged = Switches(judged.settings, Reading(risk, limits))
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "redis"
         data.mkdir()

@@ -53,14 +53,14 @@ def _micro(seconds: float) -> str:
     return f"{seconds * 1e6:.1f} µs"
 
 
-def trained_text() -> tuple[str, list[list[float]]]:
+def trained_text(names: Sequence[str] = NAMES) -> tuple[str, list[list[float]]]:
     """A binary model and a hundred rows to ask it."""
     lightgbm = import_lightgbm()
     dice = np.random.default_rng(6)
     x = dice.normal(size=(20_000, FEATURES))
     y = x[:, 0] + x[:, 1] * x[:, 2] + dice.normal(size=len(x)) > 0
     parameters = {"objective": "binary", "num_leaves": LEAVES, "num_threads": 1, "verbosity": -1, "seed": 6}
-    data = lightgbm.Dataset(x, y.astype(float), feature_name=list(NAMES), params={"verbosity": -1, "num_threads": 1})
+    data = lightgbm.Dataset(x, y.astype(float), feature_name=list(names), params={"verbosity": -1, "num_threads": 1})
     return lightgbm.train(parameters, data, TREES).model_to_string(), x[:100].tolist()
 
 

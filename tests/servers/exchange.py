@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 import urllib3
 from aiohttp import web
+from msgspec.structs import replace
 
 from shared.clock import SystemClock
 from tests.servers.lies import Lies

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from shared.bots import BotSettings
+from shared.clock import SystemClock, TradingCalendar
+from shared.config import load_config
 from shared.errors import PredictionError
+from shared.keys import Keys
+from shared.store import Store, connect
+from worker.compose_bots import build_fleet
+from worker.core.candles import GRACE_MS
 from worker.core.trades import SECOND, Trade
 from worker.replay.bots import FixedModel
-from worker.trading.bots.pipeline import Crossing, Decision, Lane, Pipeline
+from worker.trading.bots.pipeline import Crossing, Decision, Lane, Pipeline, Rhythm
+from worker.trading.desk import OrderDesk
 
 START = 1_700_000_000 * SECOND
 
@@ -37,9 +46,9 @@ def trade(symbol: str, second: float, price: float = 100.0, *, sold: bool = Fals
     return Trade(symbol, price, 1.0, sold, at, at, number)
 
 
-def pipeline(*symbols: str, **models: Sure) -> tuple[Pipeline, list[Decision | Crossing]]:
+def pipeline(*symbols: str, grace_ms: int = GRACE_MS, **models: Sure) -> tuple[Pipeline, list[Decision | Crossing]]:
     posted: list[Decision | Crossing] = []
-    made = Pipeline(symbols, posted.append)
+    made = Pipeline(symbols, posted.append, Rhythm(grace_ms=grace_ms))
     for number, symbol in enumerate(symbols, 2):
         settings = BotSettings(bot_id=number, symbol=symbol, confidence_threshold=0.5, enabled=True)
         made.lines[symbol].lanes = (Lane(settings, FixedModel(models.get(symbol, Sure()))),)
@@ -70,6 +79,31 @@ def test_decision_when_no_trade_completes_its_second_comes_with_the_time() -> No
     assert posted == []
     made.tick(START + int(60.26 * SECOND))
     assert seconds(posted) == [60]
+
+
+def test_decision_when_another_grace_is_configured_waits_for_that_one() -> None:
+    made, posted = pipeline("AAA", grace_ms=1500)
+    feed(made, (trade("AAA", s + 0.5) for s in range(60)))
+    made.tick(START + int(61.49 * SECOND))
+    assert posted == []
+    made.tick(START + int(61.51 * SECOND))
+    assert seconds(posted) == [60]
+
+
+def test_grace_when_it_is_configured_reaches_the_pipelines_of_the_bots() -> None:
+    config = load_config(candle_grace_ms=1500, bot_feed="binance", binance_stream_url="ws://127.0.0.1:1")
+    store, clock, none = Store(connect("redis://127.0.0.1:1/0"), Keys()), SystemClock(), cast("Any", None)
+    desk, calendar = OrderDesk(none, none, none, clock, none, none, 60.0), TradingCalendar(ZoneInfo("UTC"))
+    fleet = build_fleet(
+        config, config.account("default"), store, none, desk, none, clock, calendar, none, none, none, none, none, none
+    )
+    try:
+        fleet._sources.need({"AAPL"}, 15.0)
+        line = fleet._sources._line("AAPL")
+        assert line is not None
+        assert line.builder._grace == 1_500_000
+    finally:
+        fleet.close()
 
 
 def test_round_when_symbols_complete_one_after_the_other_is_posted_in_name_order() -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from enum import StrEnum
 
+import msgspec
+
 from shared.bots import BotSettings
 from worker.core.decide import round_down
 from worker.core.orders import Order
@@ -48,8 +50,7 @@ class Phase(StrEnum):
     CLOSED = "closed"
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
+class Submit(msgspec.Struct, frozen=True, gc=False):
     """An order to send. A limit where there is a price, else at market. An entry tells the levels that it aims at."""
 
     client_order_id: str
@@ -68,8 +69,7 @@ class Submit:
         return Side.BUY if self.effect is Effect.ENTRY else Side.SELL
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(msgspec.Struct, frozen=True, gc=False):
     """An order to cancel."""
 
     client_order_id: str

@@ -8,9 +8,11 @@ first, and the rest is others' (their exposure). Shares are slices of the order'
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+
+import msgspec
+from msgspec.structs import replace
 
 from worker.core.orders import Claim, Order, counted
 from worker.core.positions import Position, add_fill
@@ -26,8 +28,7 @@ FOUND, BY_STOP, BY_LIQUIDATION = "found at the venue", "flatten order of the eme
 _EXIT_REASON = {BY_STOP: "STOP", BY_LIQUIDATION: "LIQUIDATION"}
 
 
-@dataclass(frozen=True, slots=True)
-class Holdings:
+class Holdings(msgspec.Struct, frozen=True, gc=False):
     """What a foreign order in a ticker may touch: our positions by id (the open ones, and those that it has a claim
     on), and what others hold, signed; None where that was never settled."""
 

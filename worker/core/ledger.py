@@ -7,10 +7,12 @@ figures agree with each other whatever arrives, in whatever order and however of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from shared.clock import rfc3339
 from shared.documents import json_number
@@ -29,8 +31,7 @@ OTHER_EXIT = "MANUAL"
 """The exit reason of every close that no level, time limit, stop or liquidation caused; the cycle's own sells too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(msgspec.Struct, frozen=True, gc=False):
     """An order with its executions by id and its position (None before the first fill).
 
     A foreign order has no position of its own, but ``holdings``: what its fills may touch.
@@ -47,8 +48,7 @@ class Bundle:
         return self.holdings.positions if self.position is None else {self.position.id: self.position}
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, gc=False):
     """What was and what is; ``reserved_delta`` is what the day's counters must change by, in 1e-6."""
 
     before: Bundle

@@ -7,9 +7,12 @@ close fills at the next bar's open, never before the decision, with slippage tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+import msgspec
+from msgspec.structs import replace
 
 from worker.core.types import (
     Bar,
@@ -38,8 +41,7 @@ class OrderRefused(Exception):
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
+class EngineOptions(msgspec.Struct, frozen=True, gc=False):
     """How the venue behaves. Rates are fractions of the notional; ``partial_chance`` is per match."""
 
     fee_rate: Decimal = Decimal("0.0002")

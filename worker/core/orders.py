@@ -8,10 +8,12 @@ any → UNKNOWN → (resolved by query) any, or ABSENT
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from itertools import chain
+
+import msgspec
+from msgspec.structs import replace
 
 from shared.errors import IllegalTransition
 from worker.core.types import Effect, Execution, OrderRequest, OrderState, OrderType, Side, TimeInForce, VenueOrder
@@ -68,8 +70,7 @@ def micros(amount: Decimal) -> int:
     return int((amount * MICRO).to_integral_value(ROUND_CEILING))
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """What a foreign order's fills did to a position of ours, or with no ``position_id``: what stays others'."""
 
     position_id: str
@@ -78,8 +79,7 @@ class Claim:
     fees: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True, gc=False):
     """One order of ours, or a foreign one (``bot_id`` EXTERNAL, named by the venue's id).
 
     ``filled_qty`` and ``filled_notional`` are the best known totals and only grow. ``reserved`` is what the order

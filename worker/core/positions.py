@@ -5,17 +5,18 @@ With all quantity closed, profit is Σ sold − Σ bought − fees, for long and
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+
+import msgspec
+from msgspec.structs import replace
 
 from worker.core.types import Side
 
 ZERO = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True, gc=False):
     """One round trip in one ticker. Its id is the client order id of the order that opened it."""
 
     id: str

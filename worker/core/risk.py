@@ -7,9 +7,11 @@ against new exposure, never the switch. The counted limits are judged again, ato
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
+
+import msgspec
 
 from shared.documents import RiskSettings
 from worker.core.types import Effect, Instrument, LastPrice, OrderType, Side
@@ -18,8 +20,7 @@ FUTURE_TOLERANCE = timedelta(seconds=5)
 HELD_BY_OTHERS = "held or worked by someone else (EXTERNAL)"
 
 
-@dataclass(frozen=True, slots=True)
-class Denial:
+class Denial(msgspec.Struct, frozen=True, gc=False):
     """Why an order is not sent: a code and the numbers."""
 
     code: str
@@ -29,8 +30,7 @@ class Denial:
         return f"{self.code}: {self.detail}"
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(msgspec.Struct, frozen=True, gc=False):
     """An order that the bot would like to send."""
 
     ticker: str
@@ -51,16 +51,14 @@ class Intent:
         return self.qty * self.price
 
 
-@dataclass(frozen=True, slots=True)
-class DayCounters:
+class DayCounters(msgspec.Struct, frozen=True, gc=False):
     """The trading day so far: notional in quote currency, orders in all and per ticker."""
 
     notional: Decimal = Decimal(0)
-    orders_per_ticker: Mapping[str, int] = field(default_factory=dict)
+    orders_per_ticker: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class BookView:
+class BookView(msgspec.Struct, frozen=True, gc=False):
     """What the account holds and has working, as the rules see it; None where it is not known, which denies."""
 
     held: Mapping[str, Decimal]
@@ -77,8 +75,7 @@ class BookView:
     reducing: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MarketView:
+class MarketView(msgspec.Struct, frozen=True, gc=False):
     """What the market looks like for one ticker."""
 
     now: datetime
@@ -88,6 +85,12 @@ class MarketView:
 
 
 Rule = Callable[[Intent, BookView, RiskSettings, MarketView], Denial | None]
+
+
+@lru_cache(maxsize=16)
+def span(seconds: Decimal) -> timedelta:
+    """A setting in seconds as a span of time; made once, since it is asked for at every order."""
+    return timedelta(seconds=float(seconds))
 
 
 def _entry(intent: Intent) -> bool:
@@ -143,7 +146,7 @@ def stale_price(intent: Intent, book: BookView, limits: RiskSettings, market: Ma
     if market.last is None:
         return Denial("NO_PRICE", f"no last price for {intent.ticker}")
     age = market.now - market.last.time
-    if age > timedelta(seconds=float(limits.stale_data_seconds)):
+    if age > span(limits.stale_data_seconds):
         return Denial("STALE_PRICE", f"{age.total_seconds():.1f} s old > {limits.stale_data_seconds} s")
     if age < -FUTURE_TOLERANCE:
         return Denial("STALE_PRICE", f"dated {-age.total_seconds():.1f} s in the future")

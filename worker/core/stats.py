@@ -6,18 +6,19 @@ A win or a loss is a completed round trip; a flat one is neither; an order that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from worker.core.positions import Position
 
 ZERO = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """A completed round trip, as the figures count it."""
 
     position_id: str
@@ -28,8 +29,7 @@ class Outcome:
     percent: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(msgspec.Struct, frozen=True, gc=False):
     """Completed round trips of one ticker or one day."""
 
     trades: int = 0
@@ -46,8 +46,7 @@ class Tally:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(msgspec.Struct, frozen=True, gc=False):
     """All figures of the ``stats`` document, exactly summed."""
 
     total: Tally = Tally()
@@ -55,8 +54,8 @@ class Stats:
     fees: Decimal = ZERO
     best: Outcome | None = None
     worst: Outcome | None = None
-    by_ticker: Mapping[str, Tally] = field(default_factory=dict)
-    by_day: Mapping[str, Tally] = field(default_factory=dict)
+    by_ticker: Mapping[str, Tally] = msgspec.field(default_factory=dict)
+    by_day: Mapping[str, Tally] = msgspec.field(default_factory=dict)
 
     def with_outcome(self, outcome: Outcome, sign: int = 1) -> Stats:
         """Count a completed round trip, or with sign −1 take one back that a late fill changed."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+
+import msgspec
 
 
 class Side(StrEnum):
@@ -57,8 +58,7 @@ class OrderState(StrEnum):
     ABSENT = "ABSENT"
 
 
-@dataclass(frozen=True, slots=True)
-class OrderRequest:
+class OrderRequest(msgspec.Struct, frozen=True, gc=False):
     """What is sent to a venue, once, under a client order id of ours (at most 32 characters).
 
     ``post_only`` asks for a limit that never takes: where the venue knows that, it refuses one that would.
@@ -75,8 +75,7 @@ class OrderRequest:
     post_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class VenueOrder:
+class VenueOrder(msgspec.Struct, frozen=True, gc=False):
     """An order as the venue tells it. ``filled_qty`` and ``avg_fill_price`` are the venue's cumulative figures.
 
     ``liquidation``: the venue itself forced it. ``replaces``: the venue's id of the order in whose place it stands.
@@ -99,8 +98,7 @@ class VenueOrder:
     replaces: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(msgspec.Struct, frozen=True, gc=False):
     """One fill. ``fee`` is in the quote currency; ``derived`` marks one known only by a REST figure."""
 
     execution_id: str
@@ -115,16 +113,14 @@ class Execution:
     derived: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OrderUpdate:
+class OrderUpdate(msgspec.Struct, frozen=True, gc=False):
     """A pushed change of an order, with the execution that caused it where there was one."""
 
     order: VenueOrder
     execution: Execution | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class VenuePosition:
+class VenuePosition(msgspec.Struct, frozen=True, gc=False):
     """What the venue says is held: ``qty`` is positive, the side says which way."""
 
     ticker: str
@@ -139,8 +135,7 @@ class VenuePosition:
         return self.qty if self.side == "long" else -self.qty
 
 
-@dataclass(frozen=True, slots=True)
-class AccountState:
+class AccountState(msgspec.Struct, frozen=True, gc=False):
     """Money at the venue, in the account's currency."""
 
     equity: Decimal
@@ -150,8 +145,7 @@ class AccountState:
     trading_blocked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MarketClock:
+class MarketClock(msgspec.Struct, frozen=True, gc=False):
     """The venue's own clock. A venue without sessions is always open and has no next times."""
 
     now: datetime
@@ -160,8 +154,7 @@ class MarketClock:
     next_close: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Instrument:
+class Instrument(msgspec.Struct, frozen=True, gc=False):
     """What the venue wants of an order in this ticker."""
 
     ticker: str
@@ -171,16 +164,14 @@ class Instrument:
     tradable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class LastPrice:
+class LastPrice(msgspec.Struct, frozen=True, gc=False):
     """The last trade and when it happened at the venue."""
 
     price: Decimal
     time: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(msgspec.Struct, frozen=True, gc=False):
     """One minute ``[start, start + 60 s)``. Floats: bars feed models and marks, never money."""
 
     start: datetime
@@ -191,8 +182,7 @@ class Bar:
     volume: float
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True, gc=False):
     """Predicted change of a ticker over the horizon, as a fraction (0.05 is 5 %)."""
 
     change_pct: float

@@ -173,10 +173,15 @@ class SocketFeed(ABC):
             messages = connection.receive(min(left, _LOOK_SECONDS))
             if not messages:
                 continue
-            received_at = self._clock()
-            trades, sensible = self._decode(messages, received_at)
-            if sensible:
+            if self.take(messages):
                 heard = monotonic()
-                out.stats.last_received = received_at
-                out.live()
-            out.give(trades)
+
+    def take(self, messages: Sequence[bytes]) -> bool:
+        """Hand on what a socket gave; whether any of it made sense. The feed's thread calls it."""
+        received_at = self._clock()
+        trades, sensible = self._decode(messages, received_at)
+        if sensible:
+            self._out.stats.last_received = received_at
+            self._out.live()
+        self._out.give(trades)
+        return sensible

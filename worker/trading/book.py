@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
 
 import redis
+from msgspec.structs import replace
 
 from shared.clock import TradingCalendar
 from shared.documents import dump_json, parse_json

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
+
+import msgspec
 
 from shared.clock import TradingDay
 from shared.documents import Reading, RiskSettings, TradingSettings
@@ -17,8 +18,7 @@ from worker.core.risk import DayCounters, Denial
 from worker.core.stats import Stats
 
 
-@dataclass(frozen=True, slots=True)
-class Switches:
+class Switches(msgspec.Struct, frozen=True, gc=False):
     """Both settings documents as one look judged them."""
 
     settings: Reading[TradingSettings]
@@ -42,8 +42,7 @@ class Switches:
         return None if self.risk.error is None else f"risk_settings: {self.risk.error}"
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True, gc=False):
     """What the gate judges: an order in state INTENT and everything that it was decided on."""
 
     order: Order
@@ -59,8 +58,7 @@ class Gate(Protocol):
         """None: admitted, reserved, and the intent is durable. Raises StoreUnreachable where that is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class DayFigures:
+class DayFigures(msgspec.Struct, frozen=True, gc=False):
     """What the counters of a trading day say."""
 
     counters: DayCounters

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+
+import msgspec
 
 from shared.clock import Clock, TradingCalendar
 from shared.errors import IllegalTransition, OrderNotFound, VenueUnavailable
@@ -25,8 +26,7 @@ FILLS_OVERLAP = timedelta(minutes=2)
 FILLS_AT_START = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """What one reconciliation found; ``read_at`` is when its reads began."""
 
     read_at: datetime
@@ -35,7 +35,7 @@ class Snapshot:
     orders: tuple[Order, ...]
     external: frozenset[str] = frozenset()
     drift: str = ""
-    problems: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Reconciler:

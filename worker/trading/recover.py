@@ -4,9 +4,10 @@ ours that work on into a new trading day."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from shared.bots import CYCLE_BOT
 from shared.clock import Clock, TradingCalendar

@@ -30,6 +30,9 @@ class BotDocuments:
         self._store, self._only = store, only
         self._raw: dict[int, bytes | None] = {}
         self._known: dict[int, BotDocument] = {}
+        self._seen: tuple[list[int], list[bytes | None]] | None = None
+        self.changes = 0
+        """Rises with every look that found anything else than the one before."""
         self.listed: frozenset[int] = frozenset({CYCLE_BOT})
         """What ``bots`` held when it could be read last, ``only`` or not."""
 
@@ -51,12 +54,16 @@ class BotDocuments:
         ids = sorted(n for n in self.listed if self._only is None or n in {CYCLE_BOT, self._only})
         with translated_errors():
             raws = cast("list[bytes | None]", self._store.client.mget([self._store.keys.bot(i) for i in ids]))
+        if (ids, raws) == self._seen:
+            return self._known
+        self.changes += 1
         for gone in self._known.keys() - set(ids):
             del self._known[gone], self._raw[gone]
         for bot_id, raw in zip(ids, raws, strict=True):
             if bot_id not in self._known or self._raw[bot_id] != raw:
                 self._known[bot_id] = self._judge(bot_id, raw)
                 self._raw[bot_id] = raw
+        self._seen = ids, raws
         return self._known
 
     def last_good(self, bot_id: int) -> BotSettings:

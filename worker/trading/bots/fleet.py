@@ -79,6 +79,7 @@ class Fleet:
         self._models: dict[tuple[int, int], Model] = {}
         self._cycle: BotDocument | None = None
         self._elsewhere: dict[int, BotDocument] = {}
+        self._loaded = -1
         self._stop = threading.Event()
         self._loader = threading.Thread(target=self._load_models, name="bot-models", daemon=True)
         self._recovered = False
@@ -127,10 +128,17 @@ class Fleet:
         sender.switches, sender.epoch, sender.snapshot = switches, epoch, snapshot
         self._reload()
         stale = float(switches.risk.value.stale_data_seconds)
-        self._sources.need({s for b in self._bots.values() for s in self._symbols(b)}, stale)
-        self._sources.lanes({n: b.lane for n, b in self._bots.items() if b.document.value.enabled})
+        enabled = {n: b.lane for n, b in self._bots.items() if b.document.value.enabled}
+        busy = [b for b in self._bots.values() if b.runner.busy]
+        self._sources.need(
+            {lane.settings.symbol for lane in enabled.values()}.union(*(b.runner.open_symbols for b in busy)), stale
+        )
+        self._sources.lanes(enabled)
+        on = ready and snapshot is not None and self._recovered
         for bot in list(self._bots.values()):
-            self._guarded(bot, partial(self._tend, bot, ready and snapshot is not None))
+            if bot.runner.idles(on=on):
+                continue
+            self._guarded(bot, partial(self._tend, bot))
         self._watch_stops()
         self._drop_finished()
         self._publish()
@@ -187,11 +195,10 @@ class Fleet:
             self._logger.exception("bot_failed", bot_id=bot.runner.bot_id)
             bot.runner.last_denial = f"{type(error).__name__}: {error}"
 
-    def _tend(self, bot: _Bot, on: bool) -> None:
+    def _tend(self, bot: _Bot) -> None:
         manager = bot.runner.manager
-        manager.on_switch(on=on and self._recovered)
         now = self._clock.now().timestamp()
-        for symbol in {p.symbol for p in manager.positions.values()}:
+        for symbol in bot.runner.open_symbols:
             last = self._sources.last(symbol)
             if last is not None:
                 bot.runner.on_price(symbol, last)
@@ -226,7 +233,10 @@ class Fleet:
     # -- documents, models, feeds ---------------------------------------------------------------------------------
 
     def _reload(self) -> None:
+        """Only where a document has changed since the last look."""
         documents = self._documents.read()
+        if self._documents.changes == self._loaded:
+            return
         self._elsewhere = {}
         for bot_id, document in documents.items():
             if bot_id == CYCLE_BOT:
@@ -241,6 +251,7 @@ class Fleet:
             bot = self._bots[bot_id]
             if bot.document.listed:
                 self._configure(bot_id, _off(bot.document))
+        self._loaded = self._documents.changes
 
     def _configure(self, bot_id: int, document: BotDocument) -> None:
         bot = self._bots.get(bot_id)
@@ -269,16 +280,11 @@ class Fleet:
                 if bot_id not in self._documents.listed:
                     self._status.forget(bot_id)
 
-    @staticmethod
-    def _symbols(bot: _Bot) -> frozenset[str]:
-        open_ = frozenset(p.symbol for p in bot.runner.manager.positions.values())
-        return open_ | {bot.document.value.symbol} if bot.document.value.enabled else open_
-
     def _watch_stops(self) -> None:
         """Tell the pipeline the highest stop-loss of each symbol."""
         stops: dict[str, Decimal] = {}
-        for bot in self._bots.values():
-            for symbol in {p.symbol for p in bot.runner.manager.positions.values()}:
+        for bot in [b for b in self._bots.values() if b.runner.busy]:
+            for symbol in bot.runner.open_symbols:
                 stop = bot.runner.manager.highest_stop(symbol)
                 if stop is not None:
                     stops[symbol] = max(stop, stops.get(symbol, stop))
@@ -322,6 +328,8 @@ class Fleet:
     def _publish(self) -> None:
         rows: dict[int, Shown] = {}
         for bot_id, bot in self._bots.items():
+            if not self._status.due(bot_id, bot.document):
+                continue
             if bot.document.value.account == self._account or bot_id not in self._documents.listed:
                 feed = self._sources.shown(bot.document.value.symbol)
                 rows[bot_id] = Shown(bot.document, bot.runner, bot.lane, feed, bot.late)

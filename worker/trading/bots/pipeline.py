@@ -176,6 +176,8 @@ class Pipeline:
         self._period = rhythm.predict_seconds * SECOND
         self.lines = {symbol: SymbolLine(symbol, self._clock, rhythm.grace_ms) for symbol in sorted(symbols)}
         self._rounds: dict[int, list[Decision]] = {}
+        self._standing: dict[int, int] = {}
+        self._grace, self._looked = rhythm.grace_ms * 1000, -1
         self.live = False
         self.reason = "not live yet"
 
@@ -210,8 +212,13 @@ class Pipeline:
                 self._completed(line, line.builder.on_live(received_at), received_at)
 
     def tick(self, received_at: int) -> None:
-        """The time passes: complete what no trade completes."""
+        """The time passes: complete what no trade completes, which is due in every symbol at the same moment."""
         with self._lock:
+            now = self._clock.now(received_at)
+            due = -1 if now is None else (now - self._grace) // SECOND
+            if due == self._looked:
+                return
+            self._looked = due
             for line in self.lines.values():
                 done = line.builder.on_time(received_at)
                 if done:
@@ -225,7 +232,7 @@ class Pipeline:
             end = candle.end
             if end % self._period:
                 continue
-            line.done = end
+            self._stand(line, end)
             if ready and line.lanes:
                 found = line.decide(candle, at)
                 if found:
@@ -233,9 +240,19 @@ class Pipeline:
         if self._rounds:
             self._hand_on()
 
+    def _stand(self, line: SymbolLine, end: int) -> None:
+        """Count how many symbols have come how far, so that nobody looks through them all for the slowest."""
+        standing, before = self._standing, line.done
+        line.done = end
+        standing[end] = standing.get(end, 0) + 1
+        if before >= 0:
+            standing[before] -= 1
+            if not standing[before]:
+                del standing[before]
+
     def _hand_on(self) -> None:
         """Post the rounds that every symbol has completed, of those that have completed any."""
-        slowest = min((x.done for x in self.lines.values() if x.done >= 0), default=-1)
+        slowest = min(self._standing, default=-1)
         for end in sorted(e for e in self._rounds if e <= slowest):
             for decision in sorted(self._rounds.pop(end), key=lambda d: (d.symbol, d.bot_id)):
                 self._post(decision)

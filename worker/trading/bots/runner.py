@@ -61,6 +61,20 @@ class BotRunner:
         """Whether anything is open that must be managed to its end."""
         return bool(self.manager.positions)
 
+    @property
+    def open_symbols(self) -> frozenset[str]:
+        """Whose prices its positions need."""
+        return frozenset(p.symbol for p in self.manager.positions.values())
+
+    def idles(self, *, on: bool) -> bool:
+        """Tell whether anything may be sent; whether there is nothing to tend, so that a look costs next to nothing."""
+        manager = self.manager
+        manager.on_switch(on=on)
+        if manager.positions or not manager.is_settled:
+            return False
+        manager.on_feed(self._clock.monotonic(), live=True)
+        return True
+
     def _now(self) -> float:
         return self._clock.now().timestamp()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
+
+import msgspec
 
 from shared.clock import Clock, TradingCalendar
 from shared.documents import RiskSettings
@@ -13,7 +14,7 @@ from shared.errors import VenueError
 from worker.core.bots import Submit
 from worker.core.orders import Order, micros
 from worker.core.positions import Position
-from worker.core.risk import BookView, Denial, Intent, MarketView, judge_intent
+from worker.core.risk import BookView, Denial, Intent, MarketView, judge_intent, span
 from worker.core.types import Effect, Instrument, LastPrice, OrderState, OrderType, Side, TimeInForce
 from worker.trading.cycle import day_pnl
 from worker.trading.desk import UNRESOLVED, OrderDesk
@@ -27,8 +28,7 @@ CLOCK_SECONDS = 5.0
 _ATTEMPTS_AFTER_A_CHANGE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
+class _Account(msgspec.Struct, frozen=True, gc=False):
     """The account's book as of one moment, for all bots."""
 
     orders: tuple[Order, ...]
@@ -56,6 +56,7 @@ class OrderSender:
         self._clock, self._calendar, self._read_switches = clock, calendar, read_switches
         self._instruments: dict[str, Instrument] = {}
         self._seen: tuple[tuple[object, ...], _Account] | None = None
+        self._day_pnl: tuple[_Account, Decimal | None] | None = None
         self._open: tuple[float, bool] | None = None
         self._spent: tuple[Snapshot | None, Decimal] = (None, ZERO)
         self._run = ("", 0)
@@ -199,7 +200,7 @@ class OrderSender:
             day=account.day.counters,
             last_trade=account.day.last_trade,
             run_orders=self._run[1] if self._run[0] == run_id and action.effect is Effect.ENTRY else 0,
-            day_pnl=day_pnl(self._book, snapshot, today) if action.effect is Effect.ENTRY else None,
+            day_pnl=self._profit(account, snapshot, today) if action.effect is Effect.ENTRY else None,
             buying_power=snapshot.account.buying_power - spent,
             enabled=switches.on,
             reducing=snapshot.drift,
@@ -228,6 +229,12 @@ class OrderSender:
         self._seen = (as_of, found)
         return found
 
+    def _profit(self, account: _Account, snapshot: Snapshot, today: str) -> Decimal | None:
+        """The day's profit, read again only when the book is."""
+        if self._day_pnl is None or self._day_pnl[0] is not account:
+            self._day_pnl = (account, day_pnl(self._book, snapshot, today))
+        return self._day_pnl[1]
+
     def _is_open(self) -> bool | None:
         if not self._venue.capabilities.sessions:
             return True
@@ -242,4 +249,4 @@ class OrderSender:
 
 def too_old(last: LastPrice | None, now: datetime, limits: RiskSettings) -> bool:
     """Whether a price is no price any more."""
-    return last is None or now - last.time > timedelta(seconds=float(limits.stale_data_seconds))
+    return last is None or now - last.time > span(limits.stale_data_seconds)

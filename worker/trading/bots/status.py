@@ -49,6 +49,13 @@ class BotStatus:
         total = found.get("unprotected_seconds_total") if isinstance(found, dict) else None
         self._before[bot_id] = float(total) if isinstance(total, int | float) else 0.0
 
+    def due(self, bot_id: int, document: BotDocument) -> bool:
+        """Whether to look at a bot at all: a second has passed, or another document is in force."""
+        found = self._written.get(bot_id)
+        if found is None or self._clock.monotonic() - found[2] >= EVERY_SECONDS:
+            return True
+        return found[1] != (document.version, document.error)
+
     def publish(self, rows: Mapping[int, Shown]) -> None:
         """Not more than so many at once: a thousand bots must not keep a stop-loss waiting. Raises StoreError."""
         left = MOST_AT_ONCE
