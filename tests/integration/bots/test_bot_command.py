@@ -60,7 +60,7 @@ def foreground(stack: BotStack) -> Iterator[Foreground]:
 def test_bot_run_when_in_the_foreground_trades_tells_each_event_as_a_line_and_drains(
     stack: BotStack, foreground: Foreground
 ) -> None:
-    eventually(lambda: (stack.bot_status(7).get("model") or {"problem": 1})["problem"] is None, what="the model")
+    eventually(lambda: (stack.bot_status(7).get("model") or {"problem": 1})["problem"] is None, 90, what="the model")
     stack.market.warm_up()
     position = held(stack)
     assert foreground.lines()[0] | {"time": ""} == {
