@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from shared.store import Store, connect
 from tests.builders import switches
 from tests.servers.stack import FREE_RISK
 from tests.support import RedisServer, eventually
+from worker.compose import entropy
 from worker.core.matching import EngineOptions
 from worker.core.risk import Denial
 from worker.core.types import Instrument
@@ -131,11 +131,11 @@ def rig(store: Store, model: RowModel, symbols: Sequence[str]) -> Iterator[Rig]:
     )
     desk = OrderDesk(venue, gate, ledger, clock, silent, lambda _name: nullcontext(), 60.0)
     sender = OrderSender(ACCOUNT, venue, desk, ledger, clock, calendar, lambda: judged)
-    dice, posted, feeds = random.Random(6), list[Decision | Crossing](), list[HandFeed]()
+    posted, feeds = list[Decision | Crossing](), list[HandFeed]()
     logger: structlog.stdlib.BoundLogger = structlog.get_logger()
 
     def new_runner(settings: BotSettings) -> BotRunner:
-        return BotRunner(settings, sender, desk, ledger, venue, clock, silent, lambda: f"{dice.getrandbits(56):014x}")
+        return BotRunner(settings, sender, desk, ledger, venue, clock, silent, entropy)
 
     def open_feed(symbols: tuple[str, ...], stale_seconds: float) -> HandFeed:
         feeds.append(HandFeed(symbols, stale_seconds=stale_seconds, clock=lambda: clock.micros))

@@ -7,6 +7,7 @@ from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 from shared.documents import TradingSettings
 from worker.core.types import Instrument, Side
 
+ZERO = Decimal(0)
 THRESHOLD_MULTIPLIER = {"CONSERVATIVE": Decimal("1.5"), "BALANCED": Decimal("1.0"), "AGGRESSIVE": Decimal("0.7")}
 SIZE_SCALE = {"CONSERVATIVE": Decimal("0.5"), "BALANCED": Decimal("0.75"), "AGGRESSIVE": Decimal("1.0")}
 
@@ -43,7 +44,7 @@ def exit_size(settings: TradingSettings, sellable: Decimal, instrument: Instrume
 
 def round_down(quantity: Decimal, step: Decimal) -> Decimal:
     """To a whole number of lots, towards zero."""
-    return max((quantity / step).to_integral_value(ROUND_DOWN) * step, Decimal(0)) if step > 0 else quantity
+    return max((quantity / step).to_integral_value(ROUND_DOWN) * step, ZERO) if step > 0 else quantity
 
 
 def passive_limit(side: Side, reference: Decimal, offset_pct: Decimal, tick: Decimal) -> Decimal:

@@ -313,11 +313,14 @@ class MatchingEngine:
 
     def positions_value(self) -> Decimal:
         """What is held, at the last prices."""
-        total = ZERO
+        total, prices = ZERO, self._prices
         for ticker, holding in self.book.holdings.items():
-            if holding.qty:
-                price = self.price(ticker)
-                total += holding.qty * (holding.average if price is None else price)
+            qty = holding.qty
+            if qty:
+                price = prices.get(ticker)
+                if isinstance(price, float):  # as ``price`` does: a replay asks at every bar
+                    price = prices[ticker] = Decimal(repr(price))
+                total += qty * (holding.average if price is None else price)
         return total
 
 

@@ -17,6 +17,8 @@ from shared.documents import RiskSettings
 from worker.core.types import Effect, Instrument, LastPrice, OrderType, Side
 
 FUTURE_TOLERANCE = timedelta(seconds=5)
+_ENTRY = Effect.ENTRY
+"""Looking a member up in its class takes longer than the whole question."""
 HELD_BY_OTHERS = "held or worked by someone else (EXTERNAL)"
 
 
@@ -94,7 +96,7 @@ def span(seconds: Decimal) -> timedelta:
 
 
 def _entry(intent: Intent) -> bool:
-    return intent.effect is Effect.ENTRY
+    return intent.effect is _ENTRY
 
 
 def _money(value: Decimal) -> str:

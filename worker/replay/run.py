@@ -116,22 +116,24 @@ class Replay:
         advance, book, keep = venue.advance, venue.engine.book, result.equity.append
         due = datetime.min.replace(tzinfo=self._clock.now().tzinfo)
         period = timedelta(seconds=self._options.cycle_seconds)
+        move, worth, told = clock.set, venue.engine.positions_value, every
         for start, bars in self._minutes():
-            clock.set(start)
+            move(start)
             for ticker, bar in bars:
                 advance(ticker, bar)
-            result.bars += len(bars)
+            done = result.bars = result.bars + len(bars)
             now = start + MINUTE
-            clock.set(now)
+            move(now)
             if now >= due:
                 due = now + period
                 self._decide()
-            value = venue.engine.positions_value() if book.holdings else ZERO
+            value = worth() if book.holdings else ZERO
             if value:
                 result.exposed_bars += 1
             keep((now, book.cash, value))
-            if result.bars % every < len(bars):
-                progress(result.bars)
+            if done >= told:
+                told = done + every
+                progress(done)
         result.complete = True
         progress(result.bars)
         return result

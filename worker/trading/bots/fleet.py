@@ -225,7 +225,7 @@ class Fleet:
         if not self._sources.live(decision.symbol):
             bot.runner.last_denial = "the feed is not live"
             return
-        bid = Decimal(repr(decision.bid))
+        bid = last.price if decision.bid == decision.price else Decimal(repr(decision.bid))
         why = bot.runner.enter(decision.symbol, bid, last, decision.confidence, f"{self._account}-{decision.second}")
         if why:
             bot.runner.last_denial = why

@@ -135,7 +135,7 @@ class BotRunner:
         wanted = self.manager.enter(instrument, bid, f"{confidence:.6g}", self._now())
         if isinstance(wanted, str):
             return wanted
-        reason = f"confidence {confidence:.4f} >= {self.settings.confidence_threshold}"
+        reason = f"confidence {confidence:.4f} >= {self.settings.confidence_threshold!s}"
         return self._submit(wanted, run_id, reason, last)
 
     # -- acting ---------------------------------------------------------------------------------------------------

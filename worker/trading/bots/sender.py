@@ -26,12 +26,13 @@ ZERO = Decimal(0)
 CLOCK_SECONDS = 5.0
 """For how long a venue's word that its session is open is believed."""
 _ATTEMPTS_AFTER_A_CHANGE = 3
+_ENTRY = Effect.ENTRY
 
 
 class _Account(msgspec.Struct, frozen=True, gc=False):
     """The account's book as of one moment, for all bots."""
 
-    orders: tuple[Order, ...]
+    by_bot: Mapping[tuple[str, str], list[Order]]
     positions: Mapping[str, Position]
     day: DayFigures
     frozen: Mapping[str, str]
@@ -130,7 +131,7 @@ class OrderSender:
 
     def _order(self, bot_id: int, action: Submit, last: LastPrice, reason: str, now: datetime, today: str) -> Order:
         limit = action.limit_price
-        entry = action.effect is Effect.ENTRY
+        entry = action.effect is _ENTRY
         sessions = self._venue.capabilities.sessions
         return Order(
             client_order_id=action.client_order_id,
@@ -180,16 +181,11 @@ class OrderSender:
         held = position.signed_qty if position is not None else ZERO
         if account.at_venue is not None:
             held = min(held, account.at_venue.get(symbol, ZERO))
-        mine = [o for o in account.orders if o.bot_id == str(bot_id) and o.ticker == symbol]
-        selling = sum(
-            (
-                o.open_qty
-                for o in mine
-                if o.position_id == action.position_id and o.side is Side.SELL and o.state is not OrderState.ABSENT
-            ),
-            ZERO,
-        )
-        entries = any(o.effect is Effect.ENTRY for o in mine)
+        entry, entries, selling = action.effect is _ENTRY, False, ZERO
+        for o in account.by_bot.get((str(bot_id), symbol), ()):
+            entries = entries or o.effect is _ENTRY
+            if o.position_id == action.position_id and o.side is Side.SELL and o.state is not OrderState.ABSENT:
+                selling += o.open_qty
         spent = self._spent[1] if self._spent[0] is snapshot else ZERO
         return BookView(
             held={symbol: held},
@@ -199,8 +195,8 @@ class OrderSender:
             open_tickers=account.open_tickers,
             day=account.day.counters,
             last_trade=account.day.last_trade,
-            run_orders=self._run[1] if self._run[0] == run_id and action.effect is Effect.ENTRY else 0,
-            day_pnl=self._profit(account, snapshot, today) if action.effect is Effect.ENTRY else None,
+            run_orders=self._run[1] if self._run[0] == run_id and entry else 0,
+            day_pnl=self._profit(account, snapshot, today) if entry else None,
             buying_power=snapshot.account.buying_power - spent,
             enabled=switches.on,
             reducing=snapshot.drift,
@@ -211,14 +207,17 @@ class OrderSender:
         as_of = (self._desk.changes, today, snapshot)
         if self._seen is not None and self._seen[0] == as_of:
             return self._seen[1]
-        orders = tuple(self._book.open_orders())
+        orders = self._book.open_orders()
+        by_bot: dict[tuple[str, str], list[Order]] = {}
+        for order in orders:
+            by_bot.setdefault((order.bot_id, order.ticker), []).append(order)
         positions = {p.id: p for p in self._book.open_positions()}
         frozen = {o.ticker: o.state.value for o in orders if o.state in UNRESOLVED}
         frozen |= dict.fromkeys(snapshot.external, "held or worked by someone else (EXTERNAL)")
         last_fill = self._desk.last_fill_at
         fresh = last_fill is None or last_fill < snapshot.read_at
         found = _Account(
-            orders=orders,
+            by_bot=by_bot,
             positions=positions,
             day=self._book.day(today),
             frozen=frozen,

@@ -63,7 +63,7 @@ class LocalVenue:
         """One complete bar: fills happen at its open, the price afterwards is its close."""
         updates = self.engine.on_bar(ticker, bar)
         self._bars[ticker].append(bar)
-        return self._push(updates)
+        return self._push(updates) if updates else updates
 
     def trade(self, ticker: str, price: Decimal) -> list[OrderUpdate]:
         """One trade of the market, now: what it reaches fills."""
