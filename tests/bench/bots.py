@@ -24,6 +24,7 @@ from worker.core.trades import SECOND, Trade
 from worker.models.booster import import_lightgbm
 from worker.predictors.row import RowPredictor, load_row_predictor
 from worker.replay.bots import BotReplay, BotReplayOptions, BotReplayResult
+from worker.trading.bots.status import MOST_AT_ONCE
 
 SYMBOL = "BTCUSDT"
 A_SECOND, PERIOD = 4, 2
@@ -210,6 +211,9 @@ def _quiet(made: Rig, names: list[str]) -> tuple[str, float]:
     """The trader's look at bots whose documents do not change and which hold nothing."""
     bots = [BOT.model_copy(update={"bot_id": n, "symbol": names[0]}) for n in range(2, len(names) + 2)]
     made.begin(bots)
+    for _ in range(len(names) // MOST_AT_ONCE + 2):  # until each has told what it does
+        made.clock.micros += 1000
+        made.turn()
     spent = []
     for _ in range(TURNS + 200 // len(names)):
         made.clock.micros += SECOND // 4
