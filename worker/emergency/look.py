@@ -42,10 +42,11 @@ class Lookout:
     def look(self, *, signalled: bool) -> View:
         """Everything. Raises StoreRefused."""
         stop_file, began = self._config.stop_path.exists(), self._clock.monotonic()
+        highest = self._memory.memory.highest_epoch  # before Redis is asked: a fence may be raising both meanwhile
         try:
             sight = self._keys.look(self.good, self._host)
             parts = {name: account_part(sight.beats, name) for name in self._accounts}
-            old, silent, halt = self._old_redis(sight.epoch), self._silent(parts), self._halt(parts)
+            old, silent, halt = self._old_redis(highest, sight.epoch), self._silent(parts), self._halt(parts)
         except StoreUnreachable as error:
             if self._redis_down_since is None:
                 self._redis_down_since = began
@@ -60,9 +61,8 @@ class Lookout:
         """Trading begins anew: the traders' silence counts from here."""
         self._seen = dict.fromkeys(self._accounts, self._clock.monotonic())
 
-    def _old_redis(self, epoch: int | None) -> str:
+    def _old_redis(self, highest: int, epoch: int | None) -> str:
         """A Redis whose epoch is below one that was given stands for an older state: it never resumes by itself."""
-        highest = self._memory.memory.highest_epoch
         if self._memory.memory.latch is None and highest and (epoch is None or epoch < highest):
             return (
                 f"trading_epoch is {'missing' if epoch is None else epoch}, it was {highest}: an older or emptied Redis"
