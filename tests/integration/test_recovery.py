@@ -171,3 +171,23 @@ def test_counters_when_a_rounded_average_is_corrected_by_the_fills_stay_the_sum_
         kept = store.client.hget(store.keys.risk_counters(placed.trading_day), "filled_notional")
         assert int(kept) == micros(book.order(ENTRY).filled_notional)  # type: ignore[arg-type, union-attr]
     assert Decimal(int(kept)) == sum((f.qty * f.price for f in fills), Decimal(0)) * 1_000_000  # type: ignore[arg-type]
+
+
+def test_recovery_when_redis_was_emptied_under_a_running_trader_takes_nothing_of_ours_for_others(
+    start: Start, store: Store, book: RedisBook, broker: Broker, clock: ManualClock
+) -> None:
+    """Until it knows that its book is gone, it sees shares that nobody it knows of has bought."""
+    place(broker, clock, order())
+    book.adopt(order(state=OrderState.SUBMITTED))
+    running = start()
+    running.run()
+    held = broker.positions()[0].qty
+    store.client.flushdb()
+    book.settle_exposure("AAPL", held)  # what two looks at an empty book come to
+    again = start()
+    drifts = []
+    for _ in range(4):
+        drifts.append(again.run().drift)
+        clock.advance(1)
+    assert [p.quantity for p in book.open_positions()] == [held]
+    assert (drifts, again.suspects, book.exposure()["AAPL"]) == ([""] * 4, False, 0)

@@ -212,7 +212,8 @@ class Reconciler:
         return compare(self._book.open_positions(), positions, orders, self._book.exposure())
 
     def _judge(self, found: Comparison, read_at: datetime) -> str:
-        """A drift that was seen twice. Where we hold nothing, what the venue says twice is what others hold."""
+        """A drift that was seen twice. Where we hold nothing, what the venue says twice is what others hold; where it
+        holds just what we do, others hold nothing any more: a Redis that was emptied may have taken ours for theirs."""
         last_fill = self._desk.last_fill_at
         self.unjudged = last_fill is not None and last_fill >= read_at
         if self.unjudged:
@@ -222,10 +223,11 @@ class Reconciler:
             self._agreed_at = read_at
         twice = {t: seen for t, seen in found.apart.items() if self._suspected.get(t) == seen}
         self._suspected = dict(found.apart)
-        for ticker, seen in twice.items():
-            if ticker not in found.drifting:
-                self._book.settle_exposure(ticker, seen.theirs)
-        return found.told(twice)
+        others = {t: seen.theirs for t, seen in twice.items() if t not in found.drifting}
+        others |= {t: ZERO for t, seen in twice.items() if t in found.drifting and seen.theirs == seen.ours}
+        for ticker, qty in others.items():
+            self._book.settle_exposure(ticker, qty)
+        return found.told(twice.keys() - others.keys())
 
     def _explain(self, found: Comparison, read_at: datetime, fills: Fills) -> bool:
         """Look for orders of others that account for it: since the last agreement, at start since our entry. Says
