@@ -70,6 +70,7 @@ def demonstrate(kind: str) -> Findings:
     """One trial with a broken trader; what the oracle says of it."""
     from tests.faults.bench import bench
     from tests.faults.kills import POST
+    from tests.support import eventually
 
     with bench("alpaca", 1, program=program(kind)) as made:
         made.quiet_seconds = 2.0
@@ -84,6 +85,9 @@ def demonstrate(kind: str) -> Findings:
         made.trade()
         if kind == "intent_after_submit":
             made.stack.processes["trading"].wait(60)
+        else:
+            posts = made.broker.posts
+            eventually(lambda: max(posts.values(), default=0) > 1, 60, what="an order is sent again")
         made.await_cycle()
         return made.settle(made.stop(), before)
 
