@@ -12,7 +12,7 @@ from rq.job import Job
 
 from shared.config import load_config
 from shared.errors import ConfigError, PredictionError, ReportDelayed, ReportFailed, ReportRefused
-from worker.compose_jobs import open_reporter
+from worker.compose.jobs import open_reporter
 from worker.reporters.base import NoProgress, Progress, Report
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2, 1800
@@ -64,7 +64,7 @@ def grok() -> dict[str, str]:
 
     An answer that is none ends the job as done: the schedule asks again.
     """
-    from worker.compose import open_grok
+    from worker.compose.adapters import open_grok
 
     try:
         return open_grok(load_config()).run()

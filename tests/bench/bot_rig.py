@@ -22,7 +22,7 @@ from shared.store import Store, connect
 from tests.builders import switches
 from tests.servers.stack import FREE_RISK
 from tests.support import RedisServer, eventually
-from worker.compose import entropy
+from worker.compose.process import entropy
 from worker.core.matching import EngineOptions
 from worker.core.risk import Denial
 from worker.core.types import Instrument
@@ -122,7 +122,7 @@ def redis_store() -> Iterator[Store]:
 
 @contextmanager
 def rig(store: Store, model: RowModel, symbols: Sequence[str]) -> Iterator[Rig]:
-    """Everything put together as ``worker.compose_bots`` does it."""
+    """Everything put together as ``worker.compose.bots`` does it."""
     clock, calendar, gate = ReplayClock(START), TradingCalendar(ZoneInfo("UTC")), OnlyLooks()
     judged = free_switches()
     ledger = MemoryLedger(clock, calendar, judged)

@@ -10,7 +10,7 @@ import pytest
 from shared.clock import SystemClock
 from shared.config import Config, load_config
 from shared.errors import ConfigError
-from worker.compose import open_venue
+from worker.compose.adapters import open_venue
 
 OWN = {"ACCOUNTS__BINANCE_TEST__VENUE": "simulated", "ACCOUNTS__BINANCE_TEST__URL": "http://127.0.0.1:5061"}
 BROKER = {"ACCOUNTS__STOCKS__VENUE": "alpaca"}

@@ -14,12 +14,14 @@ from shared.config import load_config
 from shared.errors import PredictionError
 from shared.keys import Keys
 from shared.store import Store, connect
-from worker.compose_bots import build_fleet
+from worker.compose.account import TradingAccount
+from worker.compose.bots import build_fleet
 from worker.core.candles import GRACE_MS
 from worker.core.trades import SECOND, Trade
 from worker.replay.bots import FixedModel
 from worker.trading.bots.pipeline import Crossing, Decision, Lane, Pipeline, Rhythm
 from worker.trading.desk import OrderDesk
+from worker.trading.switches import SwitchReader
 
 START = 1_700_000_000 * SECOND
 
@@ -94,9 +96,20 @@ def test_grace_when_it_is_configured_reaches_the_pipelines_of_the_bots() -> None
     config = load_config(candle_grace_ms=1500, bot_feed="binance", binance_stream_url="ws://127.0.0.1:1")
     store, clock, none = Store(connect("redis://127.0.0.1:1/0"), Keys()), SystemClock(), cast("Any", None)
     desk, calendar = OrderDesk(none, none, none, clock, none, none, 60.0), TradingCalendar(ZoneInfo("UTC"))
-    fleet = build_fleet(
-        config, config.account("default"), store, none, desk, none, clock, calendar, none, none, none, none, none, none
+    account = TradingAccount(
+        config,
+        config.account("default"),
+        store,
+        none,
+        desk,
+        none,
+        SwitchReader(store, clock),
+        clock,
+        calendar,
+        none,
+        none,
     )
+    fleet = build_fleet(account, none, none)
     try:
         fleet._sources.need({"AAPL"}, 15.0)
         line = fleet._sources._line("AAPL")

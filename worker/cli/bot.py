@@ -144,7 +144,7 @@ def run(
 
     The values given are written to the bot's document, as every change is, and the bot is enabled.
     """
-    from worker.compose import run_bot
+    from worker.compose.trading import run_bot
 
     with exit_codes():
         changes = _fields(config_json, "--config-json") if config_json is not None else {}

@@ -17,7 +17,8 @@ def stop_drill(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
 ) -> None:
     """Place working orders on a simulated or paper account, stop, measure, resume; exit code 4 when not passed."""
-    from worker.compose import entropy, open_venue
+    from worker.compose.adapters import open_venue
+    from worker.compose.process import entropy
     from worker.drill import Drill, DrillRefused
 
     with exit_codes():

@@ -34,7 +34,7 @@ def replay_bot(
     json: bool,
 ) -> bool:
     """Run it and write the report; whether it came to its end. Raises ConfigError, StoreError."""
-    from worker.compose_bots import rhythm_of
+    from worker.compose.bots import rhythm_of
     from worker.feeds.trade_files import read_files
     from worker.replay.bot_report import bot_report, render_bot
     from worker.replay.bots import BotReplay, BotReplayOptions

@@ -1,4 +1,4 @@
-"""The composition root of the jobs worker and of what its jobs need."""
+"""The jobs worker's process, and what its jobs need."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from shared.clock import SystemClock
 from shared.config import Config
 from shared.errors import ReportRefused, StoreUnreachable
 from shared.jobs import queue_connection
-from shared.keys import JOBS, Keys
-from shared.logs import configure_logging
+from shared.keys import JOBS
 from shared.store import Store, connect
+from worker.compose.process import Process, entropy
 from worker.core.telling import Level
 from worker.jobs.deliveries import RQDeliveries
 from worker.jobs.leader import Leadership
@@ -106,23 +106,19 @@ def _await_queue(config: Config, store: Store, heartbeat: Heartbeat, signals: St
     return None
 
 
-def run_jobs(config: Config, owner: str) -> ExitCode:
-    """The jobs worker's process, until it is told to stop. Raises ConfigError, StoreRefused."""
-    logger = configure_logging("jobs", config.log_level, config.log_format, config.log_dir)
+def run(config: Config, _account: str | None) -> ExitCode:
+    """Until it is told to stop. Raises ConfigError, StoreRefused."""
+    process = Process.begin("jobs", config)
     for chatty in ("rq.worker", "rq.scheduler", "rq.job"):  # a line for every look at the registries
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    signals = StopSignals()
-    signals.install()
-    clock, url = SystemClock(), config.redis_address()
-    keys = Keys(config.sixbot_key_prefix)
-    store = Store(connect(url), keys)
-    heartbeat = Heartbeat("jobs", store, clock)
+    store, signals, logger = process.store, process.signals, process.logger
+    heartbeat = process.heartbeat()
     queue = _await_queue(config, store, heartbeat, signals)
     if queue is None:
         heartbeat.farewell()
         return ExitCode.OK
-    leader = Leadership(store, owner)
-    listener = _listener(config, Store(connect(url), keys), lambda: leader.held, logger)
+    leader = Leadership(store, entropy())
+    listener = _listener(config, Store(connect(config.redis_address()), process.keys), lambda: leader.held, logger)
     chores = _chores(config, store, queue, leader, logger)
     for path in JOBS.values():
         import_attribute(path)  # once here, instead of in every child

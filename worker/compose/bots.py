@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog
-
 from shared.accounts import AccountConfig
 from shared.bots import BotSettings
-from shared.clock import Clock, TradingCalendar
+from shared.clock import Clock
 from shared.config import Config
 from shared.errors import ConfigError
 from shared.store import Store
+from worker.compose.account import TradingAccount
+from worker.compose.process import entropy
 from worker.feeds.base import TradeFeed
 from worker.models.registry import ModelRegistry
 from worker.trading.bots.documents import BotDocuments
@@ -21,47 +21,31 @@ from worker.trading.bots.runner import BotRunner
 from worker.trading.bots.sender import OrderSender
 from worker.trading.bots.sources import OpenFeed, Sources
 from worker.trading.bots.status import BotStatus
-from worker.trading.desk import OrderDesk
-from worker.trading.ports import Book, Notes, Switches
-from worker.venues.base import Venue
 
 
-def build_fleet(
-    config: Config,
-    account: AccountConfig,
-    store: Store,
-    venue: Venue,
-    desk: OrderDesk,
-    book: Book,
-    clock: Clock,
-    calendar: TradingCalendar,
-    notes: Notes,
-    read_switches: Callable[[], Switches],
-    entropy: Callable[[], str],
-    post: Post,
-    progress: Callable[[], None],
-    logger: structlog.stdlib.BoundLogger,
-    only: int | None = None,
-) -> Fleet:
+def build_fleet(account: TradingAccount, post: Post, progress: Callable[[], None], only: int | None = None) -> Fleet:
     """Everything that the account's stream bots need; ``only`` runs one of them."""
-    sender = OrderSender(account.name, venue, desk, book, clock, calendar, read_switches)
+    config, settings, store, clock = account.config, account.settings, account.store, account.clock
+    venue, desk, book, notes = account.venue, account.desk, account.book, account.notes
+    sender = OrderSender(account.name, venue, desk, book, clock, account.calendar, account.switches.read)
 
-    def new_runner(settings: BotSettings) -> BotRunner:
-        return BotRunner(settings, sender, desk, book, venue, clock, notes, entropy)
+    def new_runner(bot: BotSettings) -> BotRunner:
+        return BotRunner(bot, sender, desk, book, venue, clock, notes, entropy)
 
+    opener, group = feed_opener(config, settings), feed_group(config, settings)
     fleet = Fleet(
         account.name,
         tuple(known.name for known in config.accounts),
         BotDocuments(store, only),
         sender,
         book,
-        Sources(feed_opener(config, account), feed_group(config, account), post, rhythm_of(config), clock, logger),
+        Sources(opener, group, post, rhythm_of(config), clock, account.logger),
         BotStatus(store, account.name, clock, notes),
         clock,
         new_runner,
         model_opener(store, clock),
         progress,
-        logger,
+        account.logger,
     )
     desk.on_change = fleet.on_change
     return fleet
