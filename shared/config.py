@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -38,11 +38,6 @@ DEFAULT_TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "GOOGL", "META", "TSLA", "AMD
 
 
 REPORTERS = ("redis", "stdout", "telegram", "webhook")
-
-
-def _either(name: str, other: str) -> Any:
-    """A setting that may also be called otherwise; where both are set, the first name counts."""
-    return Field(validation_alias=AliasChoices(name, other))
 
 
 class Config(BaseSettings):
@@ -101,7 +96,7 @@ class Config(BaseSettings):
     predict_seconds: Annotated[int, Field(ge=1, le=60)] = 2
 
     grok_api_key: SecretStr | None = None
-    grok_url: Annotated[str, _either("grok_url", "grok_base_url")] = "https://api.x.ai"
+    grok_base_url: str = "https://api.x.ai"
     grok_model: str = "grok-4"
     grok_seconds: Annotated[int, Field(ge=30, le=86400)] = 600
     finnhub_api_key: SecretStr | None = None
@@ -110,9 +105,9 @@ class Config(BaseSettings):
 
     reporters: Annotated[tuple[str, ...], NoDecode] = ("redis",)
     report_level: Literal["stops", "orders", "all"] = "orders"
-    telegram_token: Annotated[SecretStr | None, _either("telegram_token", "telegram_bot_token")] = None
+    telegram_bot_token: SecretStr | None = None
     telegram_chat_ids: Annotated[tuple[int, ...], NoDecode] = ()
-    telegram_api_url: Annotated[str, _either("telegram_api_url", "telegram_base_url")] = "https://api.telegram.org"
+    telegram_base_url: str = "https://api.telegram.org"
     telegram_commands: bool = True
     webhook_url: str | None = None
     webhook_secret: SecretStr | None = None
@@ -189,7 +184,7 @@ class Config(BaseSettings):
     def _check_wanted(self) -> Config:
         """What is switched on must have what it cannot do without."""
         wanted: tuple[tuple[bool, str, tuple[str, ...]], ...] = (
-            ("telegram" in self.reporters, "REPORTERS names telegram", ("telegram_token", "telegram_chat_ids")),
+            ("telegram" in self.reporters, "REPORTERS names telegram", ("telegram_bot_token", "telegram_chat_ids")),
             ("webhook" in self.reporters, "REPORTERS names webhook", ("webhook_url", "webhook_secret")),
             (self.predictor == "grok", "PREDICTOR is grok", ("grok_api_key",)),
             (self.market_data == "finnhub", "MARKET_DATA is finnhub", ("finnhub_api_key",)),
@@ -202,7 +197,7 @@ class Config(BaseSettings):
     @property
     def commands_telegram(self) -> bool:
         """Whether allow-listed Telegram chats may look and switch."""
-        return self.telegram_commands and self.telegram_token is not None and bool(self.telegram_chat_ids)
+        return self.telegram_commands and self.telegram_bot_token is not None and bool(self.telegram_chat_ids)
 
     @property
     def needs_jobs(self) -> bool:

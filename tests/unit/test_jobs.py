@@ -43,9 +43,9 @@ def test_unit_when_it_stops_waits_longer_than_any_job_that_must_not_be_cut_off()
         ({}, False),
         ({"reporters": ("stdout",)}, True),
         ({"reporters": ("redis", "webhook"), "webhook_url": "http://x", "webhook_secret": "s"}, True),
-        ({"telegram_token": "t", "telegram_chat_ids": (1,)}, True),
-        ({"telegram_token": "t", "telegram_chat_ids": (1,), "telegram_commands": False}, False),
-        ({"telegram_token": "t"}, False),
+        ({"telegram_bot_token": "t", "telegram_chat_ids": (1,)}, True),
+        ({"telegram_bot_token": "t", "telegram_chat_ids": (1,), "telegram_commands": False}, False),
+        ({"telegram_bot_token": "t"}, False),
         ({"predictor": "grok", "grok_api_key": "k"}, True),
     ],
 )
@@ -58,7 +58,7 @@ def test_up_when_something_needs_jobs_starts_them(settings: dict[str, Any], star
 @pytest.mark.parametrize(
     ("variables", "told"),
     [
-        ({"REPORTERS": "telegram"}, "TELEGRAM_TOKEN and TELEGRAM_CHAT_IDS"),
+        ({"REPORTERS": "telegram"}, "TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_IDS"),
         ({"REPORTERS": "webhook", "WEBHOOK_URL": "http://x"}, "WEBHOOK_SECRET"),
         ({"REPORTERS": "fax"}, "REPORTERS"),
         ({"WEBHOOK_URL": "ftp://x"}, "WEBHOOK_URL"),
@@ -77,15 +77,19 @@ def test_settings_when_they_do_not_fit_together_name_what_is_missing(
         load_config(_env_file=None)
 
 
-def test_settings_when_called_by_their_other_names_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_when_set_for_telegram_and_grok_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEGRAM_BOT_TOKEN", "1:a")
     monkeypatch.setenv("TELEGRAM_BASE_URL", "http://t")
     monkeypatch.setenv("GROK_BASE_URL", "http://g/v1")
     monkeypatch.setenv("TELEGRAM_CHAT_IDS", "5, -100")
     found = load_config(_env_file=None)
-    assert found.telegram_token is not None
-    assert found.telegram_token.get_secret_value() == "1:a"
-    assert (found.telegram_api_url, found.grok_url, found.telegram_chat_ids) == ("http://t", "http://g/v1", (5, -100))
+    assert found.telegram_bot_token is not None
+    assert found.telegram_bot_token.get_secret_value() == "1:a"
+    assert (found.telegram_base_url, found.grok_base_url, found.telegram_chat_ids) == (
+        "http://t",
+        "http://g/v1",
+        (5, -100),
+    )
 
 
 class Somewhere:

@@ -77,7 +77,7 @@ def open_grok(config: Config) -> GrokPredictor:
     clock = SystemClock()
     venue = open_venue(config.account(DEFAULT_ACCOUNT), clock)
     source = open_market_data(config, JOB_PATIENCE_SECONDS)
-    client = GrokClient(config.grok_api_key.get_secret_value(), config.grok_url, config.grok_model)
+    client = GrokClient(config.grok_api_key.get_secret_value(), config.grok_base_url, config.grok_model)
     store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
     market = venue if source is None else SourcedMarket(venue, source)
     return GrokPredictor(client, market, store, clock, config.active_tickers, config.predict_horizon_minutes)

@@ -52,9 +52,9 @@ def open_reporter(config: Config, target: str) -> Reporter:
 
 def telegram_api(config: Config) -> TelegramApi:
     """The bot's API. Raises ReportRefused without a token."""
-    if config.telegram_token is None:
-        raise ReportRefused("TELEGRAM_TOKEN is not set")
-    return TelegramApi(config.telegram_token.get_secret_value(), config.telegram_api_url)
+    if config.telegram_bot_token is None:
+        raise ReportRefused("TELEGRAM_BOT_TOKEN is not set")
+    return TelegramApi(config.telegram_bot_token.get_secret_value(), config.telegram_base_url)
 
 
 def targets(config: Config) -> list[str]:

@@ -144,7 +144,7 @@ def _service_probes(config: Config, clock: Clock) -> dict[str, Probe]:
         probes["finnhub"] = answers_well(f"{config.finnhub_url.rstrip('/')}/api/v1/quote?symbol=AAPL", key)
     if config.grok_api_key is not None:
         key = {"Authorization": f"Bearer {config.grok_api_key.get_secret_value()}"}
-        probes["grok"] = answers_well(f"{config.grok_url.rstrip('/').removesuffix('/v1')}/v1/models", key)
+        probes["grok"] = answers_well(f"{config.grok_base_url.rstrip('/').removesuffix('/v1')}/v1/models", key)
     if config.market_data == "yfinance":
         base = (config.yfinance_url or YAHOO).rstrip("/")
         probes["yfinance"] = answers_well(f"{base}/v8/finance/chart/SPY?range=1d&interval=1d", BROWSER)

@@ -61,9 +61,9 @@ class Office:
 def environment(telegram_url: str, webhook_url: str) -> dict[str, str]:
     return {
         "REPORTERS": "redis,stdout,telegram,webhook",
-        "TELEGRAM_TOKEN": telegram.TOKEN,
+        "TELEGRAM_BOT_TOKEN": telegram.TOKEN,
         "TELEGRAM_CHAT_IDS": str(CHAT),
-        "TELEGRAM_API_URL": telegram_url,
+        "TELEGRAM_BASE_URL": telegram_url,
         "WEBHOOK_URL": webhook_url,
         "WEBHOOK_SECRET": webhook.SECRET,
     }

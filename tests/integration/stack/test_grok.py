@@ -13,7 +13,7 @@ from tests.support import eventually
 def test_grok_when_it_predicts_a_rise_is_bought_on(stack: Stack) -> None:
     with XaiServer() as xai:
         xai.text = json.dumps({"predictions": {"AAPL": {"change_pct": 0.09, "confidence": 0.8}}})
-        settings = {"PREDICTOR": "grok", "GROK_API_KEY": KEY, "GROK_URL": xai.url, "GROK_SECONDS": "30"}
+        settings = {"PREDICTOR": "grok", "GROK_API_KEY": KEY, "GROK_BASE_URL": xai.url, "GROK_SECONDS": "30"}
         settings |= {"MARKET_DATA": "finnhub", "FINNHUB_API_KEY": KEY}
         with FinnhubServer() as finnhub:
             finnhub.candles["AAPL"] = minutes(180, int(time.time()))
