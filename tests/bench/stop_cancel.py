@@ -70,6 +70,7 @@ class Bench:
 
     def __init__(self, home: Path, server: RedisServer, exchange: ExchangeServer) -> None:
         self.stack = Stack(home, server, simulated_environment(exchange), CYCLE_SECONDS="600")
+        self.stack.forked = False  # measured as they are started by a user
         self.exchange, self.home = exchange, home
         self._venue = SimulatedVenue(exchange.url, TOKEN, SystemClock())
         self._pool = ThreadPoolExecutor(10)

@@ -1,5 +1,5 @@
-"""``python -m tests.faults N``: N random kills, every failpoint, every calamity and the ambiguity matrix; writes
-docs/measured/faults.md.
+"""``python -m tests.faults N``: N random kills, a third as many network faults, every failpoint, every calamity and the
+ambiguity matrix; writes docs/measured/faults.md.
 
 ``--only`` runs one of the four and prints its tables instead of writing the page. ``--replay KIND SEED`` runs the
 block of a finding again. Ctrl-C lets the trials that run end, and reports what ran; a second one ends at once.
@@ -18,11 +18,12 @@ from types import FrameType
 from rich.progress import Progress
 
 from tests.faults.calamities import CALAMITIES
-from tests.faults.jobs import MATRIX_ROWS, Plan, Results, replay
+from tests.faults.jobs import MATRIX_ROWS, Plan, Results, replay, trials_of
 from tests.faults.report import REPORT, matrix_table, report, rows_of, table
 from worker.failpoints import FAILPOINTS
 
-THREADS = 2
+THREADS = 4
+"""Trials wait more than they compute."""
 PARTS = ("kills", "failpoints", "calamities", "matrix")
 
 
@@ -39,7 +40,7 @@ def arguments() -> argparse.Namespace:
 
 
 def run(results: Results, plan: Plan, progress: Progress, given: argparse.Namespace) -> None:
-    """Everything that was asked for, by two threads."""
+    """Everything that was asked for, by some threads."""
 
     def ticker(name: str, total: int) -> object:
         task = progress.add_task(name, total=total)
@@ -55,7 +56,7 @@ def run(results: Results, plan: Plan, progress: Progress, given: argparse.Namesp
         "matrix": MATRIX_ROWS,
         "calamities": len(CALAMITIES) * given.seeds,
         "failpoints": len(FAILPOINTS),
-        "kills": given.n,
+        "kills": sum(trials_of(given.n).values()),
     }
     for name, put in parts.items():
         if given.only in (None, name):

@@ -205,7 +205,7 @@ def bench(venue: str, seed: int, proxied: str = "", program: tuple[str, ...] = (
             proxy = held.enter_context(fault_proxy(port, random.Random(seed)))
             environment |= _through(proxy, proxied, environment)
         stack = Stack(root / "home", server, environment, **SPEED)
-        stack.program = program or stack.program
+        stack.program, stack.forked = program or stack.program, not program
         held.callback(stack.close)
         made = Bench(stack, truth, broker, proxy)
         held.callback(made.close)

@@ -1,4 +1,4 @@
-"""The run of the bench as jobs that two threads share, and the sums of what they find.
+"""The run of the bench as jobs that some threads share, and the sums of what they find.
 
 A block of trials shares an installation and a seed; ``replay`` runs one block again.
 """
@@ -39,7 +39,7 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Kills:
-    """A kind of random trial: over which venue, behind which proxy, and how often among all."""
+    """A kind of random trial: over which venue, behind which proxy, and how often beside the others."""
 
     venue: str
     proxied: str = ""
@@ -56,6 +56,14 @@ KILLS = {
     "proxied-venue": Kills("alpaca", "venue", share=2),
     "proxied-exchange": Kills("simulated", "venue", share=1),
 }
+
+
+def trials_of(kills: int) -> dict[str, int]:
+    """How many trials of each kind come with so many random kills."""
+    shares = sum(k.share for k in KILLS.values() if not k.proxied)
+    counts = {name: kills * k.share // shares for name, k in KILLS.items()}
+    counts["alpaca"] += kills - sum(n for name, n in counts.items() if not KILLS[name].proxied)
+    return counts
 
 
 @dataclass(slots=True)
@@ -173,10 +181,8 @@ class Plan:
         return self._rng.randrange(2**31)
 
     def kills(self, number: int, tick: Tick) -> None:
-        """So many random trials, each kind by its share."""
-        shares = sum(k.share for k in KILLS.values())
-        counts = {name: number * k.share // shares for name, k in KILLS.items()}
-        counts["alpaca"] += number - sum(counts.values())
+        """So many random kills, and a third as many faults of the network beside them."""
+        counts = trials_of(number)
         blocks = [(name, min(BLOCK, n - at)) for name, n in counts.items() for at in range(0, n, BLOCK)]
         for name, count in blocks:
             self._mixed.append(partial(self._kill, name, self._seed(), count, tick))

@@ -113,7 +113,8 @@ that are slow, cut off, 429, 500, 504 or garbage; orders that are visible late; 
 after a cancel; updates lost, repeated and out of order. A network fault is a proxy before Redis or the venue that is
 slow, mute in one direction or both, resets, cuts an answer off, or forwards a request and loses its reply; every other
 one comes with a kill. The other rows are one calamity each, cured as an operator would cure it; then trading is started
-again, stopped and judged. Where a stop must latch, nothing may trade before that start.
+again, stopped and judged. Where a stop must latch, nothing may trade before that start. Workers are forked from a
+process that has done their imports; a kill is a kill of the worker, and a start runs all of its code but the imports.
 
 The verdict compares the book in Redis with the venue's own ledger: orders, fills, positions, statistics, trades log and
 counters. *Stuck* is what never happened: a trade after the cure, an order resolved, a stop proven."""

@@ -16,6 +16,7 @@ import redis
 from shared.clock import rfc3339
 from shared.store import connect
 from tests.servers import alpaca, exchange
+from tests.servers.forked import ForkedWorker, fork
 from tests.support import RedisServer, eventually, free_port
 
 ON = (
@@ -34,8 +35,10 @@ class Stack:
     def __init__(self, home: Path, server: RedisServer, venue_environment: dict[str, str], **settings: str) -> None:
         self.home, self.server = home, server
         self.redis: redis.Redis = connect(server.url, timeout_seconds=5)
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes] | ForkedWorker] = {}
         self.program: tuple[str, ...] = ("-m", "worker")
+        self.forked = True
+        """Whether workers are forked with their imports done, instead of started by the interpreter."""
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("SIXBOT_", "ALPACA_", "REDIS_", "ACCOUNTS__"))},
             "SIXBOT_HOME": str(home),
@@ -63,10 +66,15 @@ class Stack:
         if role in self.processes:
             self.processes[role].wait(30)
         worker, _, account = name.partition("-")
-        with (self.home / f"{role}.out").open("ab") as output:
+        arguments = ["worker", worker, *(["--account", account] if account else [])]
+        environment, printed = {**self.environment, **settings}, self.home / f"{role}.out"
+        if self.forked:
+            self.processes[role] = fork(arguments, environment, printed)
+            return
+        with printed.open("ab") as output:
             self.processes[role] = subprocess.Popen(
-                [sys.executable, *self.program, "worker", worker, *(["--account", account] if account else [])],
-                env={**self.environment, **settings},
+                [sys.executable, *self.program, *arguments],
+                env=environment,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C ends the tests, which end what they have started
