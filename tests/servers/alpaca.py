@@ -94,6 +94,10 @@ class AlpacaServer:
         """Fill a part of a resting order."""
         self._do(self._fill(self._by_client_id(client_order_id), Decimal(qty), Decimal(price)))
 
+    def cancel_by_hand(self, venue_order_id: str) -> None:
+        """The owner cancels an order."""
+        self._do(self._canceled(self.orders[venue_order_id]))
+
     def leg(self, client_order_id: str) -> dict[str, Any]:
         """The stop leg of an OCO order."""
         return self.orders[self.legs[self._by_client_id(client_order_id)["id"]][-1]]
