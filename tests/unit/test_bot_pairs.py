@@ -147,6 +147,21 @@ def test_stop_when_trading_is_switched_on_again_arms_a_pair_again() -> None:
     assert pairs(bench) == [(Decimal(10), Decimal("101.00"), Decimal("98.00"))]
 
 
+def test_stop_when_its_cancel_is_heard_of_late_arms_a_pair_again() -> None:
+    """Alpaca's stream does not tell of the leg, so that the fate of a pair may be read after the stop was lifted."""
+    bench = held_bench(pairs=True)
+    bench.venue.deaf = True
+    bench.ledger.switches = bench.off
+    bench.advance(1)
+    for order in bench.venue.open_orders():
+        bench.venue.cancel(order.venue_order_id)
+    bench.ledger.switches = bench.on
+    bench.advance(1)
+    bench.reconcile()
+    assert pairs(bench) == [(Decimal(10), Decimal("101.00"), Decimal("98.00"))]
+    assert no_pair(bench) == ""
+
+
 def test_stop_when_the_venue_leaves_its_price_unanswered_is_carried_out_here() -> None:
     """The pair goes first, and its fate is known, before anything else sells."""
     bench = held_bench(pairs=True)

@@ -75,6 +75,8 @@ class BotPosition:
     """The entry is final, and no longer looked at."""
     pair: str = ""
     """The last exit that was sent with a stop."""
+    era: int = 0
+    """How often trading had been switched off when an exit was last sent, or found."""
     no_pair: str = ""
     """Why the stop-loss is watched here although the venue holds pairs."""
     stop_met_at: float | None = None

@@ -44,6 +44,7 @@ class BotManager:
         self._dirty: dict[str, None] = {}
         self._due: dict[str, float] = {}
         self._on = self._watching = False
+        self._era = 0
 
     # -- events ---------------------------------------------------------------------------------------------------
 
@@ -57,6 +58,7 @@ class BotManager:
         """Whether anything may be sent: the switch, and its arming."""
         if on != self._on:
             self._on = on
+            self._era += not on
             for position in self.positions.values():
                 position.retry_at, position.refusals = 0.0, 0
                 if on and not position.exits:
@@ -115,7 +117,7 @@ class BotManager:
             found.opened_at = now
 
     def _exit_changed(self, found: BotPosition, order: Order, now: float) -> None:
-        lost = protection.pair_lost(found, order, on=self._on)
+        lost = protection.pair_lost(found, order, stopped=not self._on or found.era != self._era)
         found.no_pair = found.no_pair or lost
         if not (order.is_final or order.state is _S.ABSENT):
             found.exits[order.client_order_id] = order
@@ -158,7 +160,7 @@ class BotManager:
         symbol = position.symbol if position is not None else entry.ticker if entry is not None else ""
         placed_at = now if entry is None else entry.created_at.timestamp()
         of = BotPosition(name, symbol, instrument, placed_at, entry, confidence=entry.confidence if entry else "")
-        of.entry_gone = entry is None
+        of.entry_gone, of.era = entry is None, self._era
         if position is not None:
             of.bought_qty, of.bought_notional = position.bought_qty, position.bought_notional
             of.sold_qty, of.opened_at = position.sold_qty, position.entry_time.timestamp()
@@ -300,7 +302,7 @@ class BotManager:
             return
         name = self._mint(Effect.EXIT)
         position.exits[name] = None
-        position.pair = name if stop is not None else ""
+        position.pair, position.era = name if stop is not None else "", self._era
         yield Submit(name, position.id, position.symbol, Effect.EXIT, qty, limit, exit_reason=reason, stop_price=stop)
 
     def _cancel(self, position: BotPosition, order: Order, now: float) -> Iterator[Action]:
@@ -344,10 +346,12 @@ class BotManager:
 
     @property
     def has_unknown(self) -> bool:
-        """Whether any order of an open position is without the venue's answer."""
+        """Whether any order of an open position is without the venue's answer, or an exit is going."""
         for position in self.positions.values():
             orders = [position.entry, *position.exits.values()]
             if any(o is not None and o.state in UNANSWERED for o in orders):
+                return True
+            if any(o is not None and o.state is _S.PENDING_CANCEL for o in position.exits.values()):
                 return True
         return False
 

@@ -104,14 +104,15 @@ def stop_is_due(position: BotPosition, settings: BotSettings, price: Decimal | N
     return now >= position.stop_met_at + NATIVE_STOP_SECONDS
 
 
-def pair_lost(position: BotPosition, order: Order, *, on: bool) -> str:
+def pair_lost(position: BotPosition, order: Order, *, stopped: bool) -> str:
     """Why the stop-loss is watched from now on, after an exit changed; empty where it is not because of that.
 
-    An exit that we or a stop cancelled, that expired or was never sent, is followed by another pair.
+    An exit that we or a stop cancelled (``stopped`` since it was sent), that expired or was never sent, is followed by
+    another pair.
     """
     if order.stop_price is None:
         return NO_STOP if order.client_order_id == position.pair and order.state in STANDING else ""
     if order.state is OrderState.REJECTED and not order.filled_qty:
         return f"the venue refused a take-profit with a stop-loss: {order.note or order.state.value}"
     gone = order.state in {OrderState.CANCELED, OrderState.REPLACED}
-    return PAIR_GONE if gone and on and order.client_order_id not in position.asked else ""
+    return PAIR_GONE if gone and not stopped and order.client_order_id not in position.asked else ""
