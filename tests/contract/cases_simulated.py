@@ -25,7 +25,9 @@ def simulated_case(directory: Path) -> Iterator[VenueCase]:
 @contextmanager
 def local_case(_directory: Path) -> Iterator[VenueCase]:
     clock = SystemClock()
-    venue = LocalVenue(clock, {t: Instrument(t) for t in TICKERS}, Decimal(100_000), EngineOptions(), lambda: 1.0)
+    venue = LocalVenue(
+        clock, {t: Instrument(t, protective_pair=True) for t in TICKERS}, Decimal(100_000), EngineOptions(), lambda: 1.0
+    )
 
     def set_price(ticker: str, price: Decimal) -> None:
         value = float(price)

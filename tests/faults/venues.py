@@ -13,6 +13,7 @@ from typing import Any
 from shared.clock import parse_rfc3339
 from tests.servers.alpaca import OPEN, AlpacaServer
 from tests.servers.exchange import ExchangeServer
+from worker.core import ids
 
 TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "SPY")
 ZERO = Decimal(0)
@@ -112,9 +113,13 @@ class FaultyBroker(AlpacaServer):
         self._do(fill())
 
     def truth(self) -> Truth:
-        """What the ledger holds; taken in the server's own thread, so that it is of one moment."""
+        """What the ledger holds; taken in the server's own thread, so that it is of one moment. The legs of an OCO
+        order of ours are that order's: one intent made them."""
 
         async def read() -> Truth:
+            ours = {p for p in self.legs if ids.is_ours(self.orders[p]["client_order_id"])}
+            of = {leg: parent for parent in ours for leg in self.legs[parent]}
+            works = {of.get(o["id"], o["id"]) for o in self.orders.values() if o["status"] in OPEN}
             orders = {
                 o["id"]: TrueOrder(
                     o["client_order_id"],
@@ -122,13 +127,14 @@ class FaultyBroker(AlpacaServer):
                     o["symbol"],
                     o["side"],
                     Decimal(o["qty"]),
-                    o["status"] in OPEN,
+                    o["id"] in works,
                     parse_rfc3339(o["created_at"]),
                 )
                 for o in self.orders.values()
+                if o["id"] not in of
             }
             for row in self.fills:
-                filled = orders[row["order_id"]].filled
+                filled = orders[of.get(row["order_id"], row["order_id"])].filled
                 filled.qty += Decimal(row["qty"])
                 filled.notional += Decimal(row["qty"]) * Decimal(row["price"])
             held = {ticker: qty for ticker, (qty, _) in self.held.items() if qty}

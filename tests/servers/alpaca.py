@@ -22,6 +22,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from shared.clock import parse_rfc3339
+from tests.servers import alpaca_oco
 from tests.servers.lies import Lies
 from tests.support import free_port
 
@@ -59,6 +60,11 @@ class AlpacaServer:
         self.mute_streams = 0
         self.lies = Lies()
         self.legs: dict[str, list[str]] = {}
+        self.takes_oco = True
+        self.tells_legs = True
+        """Whether the answer to a new OCO order shows its leg."""
+        self.met_stop_leaves = "canceled"
+        """What the parent is once its stop was met; ``replaced`` has been seen too."""
         self._sockets: set[web.WebSocketResponse] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
@@ -87,6 +93,14 @@ class AlpacaServer:
     def fill(self, client_order_id: str, qty: str, price: str) -> None:
         """Fill a part of a resting order."""
         self._do(self._fill(self._by_client_id(client_order_id), Decimal(qty), Decimal(price)))
+
+    def cancel_by_hand(self, venue_order_id: str) -> None:
+        """The owner cancels an order."""
+        self._do(self._canceled(self.orders[venue_order_id]))
+
+    def leg(self, client_order_id: str) -> dict[str, Any]:
+        """The stop leg of an OCO order."""
+        return self.orders[self.legs[self._by_client_id(client_order_id)["id"]][-1]]
 
     def foreign_order(self, ticker: str = "AAPL", limit: str = "1.00") -> dict[str, Any]:
         """An order that the owner placed by hand."""
@@ -257,16 +271,53 @@ class AlpacaServer:
             return _error(403, 40310000, "insufficient buying power", buying_power=str(self.cash))
         if body["side"] == "sell" and qty > self.held.get(body["symbol"], (Decimal(0), Decimal(0)))[0]:
             return _error(403, 40310000, "account is not allowed to short")
+        oco = body.get("order_class") == "oco"
+        if oco and (why := alpaca_oco.refusal(body) if self.takes_oco else "order_class oco is not allowed"):
+            return _error(422, 42210000, why)
+        if body["side"] == "sell" and qty > (free := self._free(body["symbol"])):
+            return _error(403, 40310000, f"insufficient qty available for order (requested: {qty}, available: {free})")
         order = self._new(body)
         self.orders[order["id"]] = order
         answer = dict(order)
+        if oco:
+            answer = self._add_leg(order, body)
         order["status"] = "new"
         await self._push("new", order)
         asyncio.get_running_loop().call_later(0.005, lambda: asyncio.ensure_future(self._match(order)))
         return web.json_response(answer)
 
+    def _free(self, ticker: str) -> Decimal:
+        """What no working sell claims; a parent and its leg claim it once."""
+        legs = {leg for legs in self.legs.values() for leg in legs}
+        held = self.held.get(ticker, (Decimal(0), Decimal(0)))[0]
+        sells = [
+            o for o in self.orders.values() if o["symbol"] == ticker and o["side"] == "sell" and o["status"] in OPEN
+        ]
+        return held - sum((_rest(o) for o in sells if o["id"] not in legs or o["status"] != "held"), Decimal(0))
+
+    def _add_leg(self, order: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+        order |= {"order_class": "oco", "limit_price": body["take_profit"]["limit_price"]}
+        made = self._new({k: v for k, v in body.items() if k != "client_order_id"})
+        leg = alpaca_oco.leg_of(order, made, body["stop_loss"]["stop_price"])
+        self.orders[leg["id"]], self.legs[order["id"]] = leg, [leg["id"]]
+        return order | {"legs": [dict(leg)] if self.tells_legs else None}
+
+    async def _meet_stop(self, leg: dict[str, Any], price: Decimal) -> None:
+        parent = next(self.orders[p] for p, legs in self.legs.items() if leg["id"] in legs)
+        if parent["status"] not in OPEN:
+            return
+        leg["status"] = "new"
+        parent |= {"status": self.met_stop_leaves, "canceled_at": iso(datetime.now(UTC))}
+        await self._push(self.met_stop_leaves, parent)
+        await self._push("new", leg)
+        if self.fill_market_orders:
+            await self._fill(leg, _rest(leg), price)
+
     async def _match(self, order: dict[str, Any]) -> None:
         if order["status"] not in OPEN or order["symbol"] not in self.prices:
+            return
+        if alpaca_oco.is_met(order, self._price(order["symbol"])):
+            await self._meet_stop(order, self._price(order["symbol"]))
             return
         if order["status"] == "held" or order["qty"] is None or order["type"] not in {"market", "limit"}:
             return
@@ -321,7 +372,14 @@ class AlpacaServer:
         await self._push(event, order, position_qty=str(self.held[order["symbol"]][0]), **extra)
 
     def _move_legs(self, order: dict[str, Any]) -> None:
-        """A filled parent releases its legs; a filled leg cancels the other one, which no stream tells."""
+        """A filled parent releases its legs; a filled leg cancels the other one, which no stream tells. An OCO's limit
+        shrinks its stop with every part."""
+        if order["order_class"] == "oco":
+            for leg in (self.orders[name] for name in self.legs.get(order["id"], ())):
+                if leg["status"] in OPEN:
+                    leg["qty"] = str(_rest(order) + Decimal(leg["filled_qty"]))
+                    leg["status"] = "canceled" if order["status"] == "filled" else leg["status"]
+            return
         if order["status"] != "filled":
             return
         for leg in self.legs.get(order["id"], ()):
@@ -367,7 +425,11 @@ class AlpacaServer:
 
     async def _order_by_id(self, request: web.Request) -> web.Response:
         order = self.orders.get(request.match_info["id"])
-        return web.json_response(order) if order else _error(404, 40410000, "order not found")
+        if order is None:
+            return _error(404, 40410000, "order not found")
+        if request.query.get("nested") == "true" and order["id"] in self.legs:
+            order = order | {"legs": [self.orders[leg] for leg in self.legs[order["id"]]]}
+        return web.json_response(order)
 
     async def _cancel(self, request: web.Request) -> web.Response:
         order = self.orders.get(request.match_info["id"])
@@ -390,8 +452,17 @@ class AlpacaServer:
         return web.json_response(rows, status=207)
 
     async def _canceled(self, order: dict[str, Any]) -> None:
-        order["status"], order["canceled_at"] = "canceled", iso(datetime.now(UTC))
-        await self._push("canceled", order)
+        """With everything in its group; of a leg that only waited no stream tells."""
+        group = [order["id"], *self.legs.get(order["id"], ())]
+        group += [parent for parent, legs in self.legs.items() if order["id"] in legs and order["order_class"] == "oco"]
+        for gone in (
+            self.orders[name] for name in group if self.orders[name]["order_class"] == "oco" or name == group[0]
+        ):
+            if gone["status"] in OPEN:
+                silent = gone["status"] == "held"
+                gone["status"], gone["canceled_at"] = "canceled", iso(datetime.now(UTC))
+                if not silent or gone is order:
+                    await self._push("canceled", gone)
 
     # -- account and market ---------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 from shared.clock import SystemClock
 from shared.control import Actor
 from shared.store import Store
+from tests.servers.alpaca import AlpacaServer
 from tests.servers.binance import BinanceServer, trade_frame
 from tests.servers.exchange import ExchangeServer
 from tests.servers.stack import Stack
@@ -79,7 +80,7 @@ def register_model(store: Store) -> int:
 class Market:
     """Prices of some symbols, told by the stream and pinned at the exchange."""
 
-    def __init__(self, stream: BinanceServer, exchange: ExchangeServer, *symbols: str) -> None:
+    def __init__(self, stream: BinanceServer, exchange: ExchangeServer | AlpacaServer, *symbols: str) -> None:
         self.stream, self.exchange, self.symbols = stream, exchange, symbols or (SYMBOL,)
         self._number = 0
         self._last_ms = 0

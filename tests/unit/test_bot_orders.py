@@ -82,6 +82,8 @@ class RoughVenue(LocalVenue):
         order = self.engine.book.orders[venue_order_id]
         if mood == "race" and order.limit_price is not None:
             self.trade(order.ticker, order.limit_price)
+        if mood == "stop race" and order.stop_price is not None:
+            self.trade(order.ticker, order.stop_price)
         return super().cancel(venue_order_id)
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
@@ -97,14 +99,14 @@ class RoughVenue(LocalVenue):
 class Bench:
     """One bot over gate, ledger and venue in memory; the clock is the test's."""
 
-    def __init__(self, *, partial: float = 0.0, seed: int = 1, **bot: Any) -> None:
+    def __init__(self, *, partial: float = 0.0, seed: int = 1, pairs: bool = False, **bot: Any) -> None:
         self.clock = ManualClock(NOW)
         calendar = TradingCalendar(ZoneInfo("UTC"))
         dice = random.Random(seed)
         on = switches(FREE)
         self.on, self.off = on, switches(FREE, enabled=False)
         self.ledger = MemoryLedger(self.clock, calendar, on)
-        instrument = Instrument(SYMBOL, Decimal("0.001"), TICK)
+        instrument = Instrument(SYMBOL, Decimal("0.001"), TICK, protective_pair=pairs)
         options = EngineOptions(fee_rate=Decimal("0.0001"), slippage=Decimal(0), partial_chance=partial)
         self.venue = RoughVenue(self.clock, {SYMBOL: instrument}, Decimal(1_000_000), options, dice.random)
         self.venue.moods, self.venue.oversold = [], []
@@ -390,7 +392,7 @@ def test_target_when_the_price_is_far_beyond_it_is_taken_at_market() -> None:
 
 # -- any path ---------------------------------------------------------------------------------------------------------
 
-MOODS = st.sampled_from(["ok", "reject", "lost", "reset", "race", "mute"])
+MOODS = st.sampled_from(["ok", "reject", "lost", "reset", "race", "stop race", "mute"])
 _MARKET = st.one_of(
     st.tuples(st.just("enter"), st.sampled_from([0, 0, 10])),
     st.tuples(st.just("trade"), st.sampled_from([0, 0, 0, 5, -5, 40])),
@@ -449,11 +451,11 @@ def step_of(bench: Bench, kind: str, value: Any) -> None:
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(STEPS, min_size=10, max_size=50), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 1000))
+@given(st.lists(STEPS, min_size=10, max_size=50), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 1000), st.booleans())
 def test_positions_whatever_happens_are_never_oversold_and_end_closed_with_one_reason(
-    steps: list[tuple[str, Any]], partial: float, seed: int
+    steps: list[tuple[str, Any]], partial: float, seed: int, pairs: bool
 ) -> None:
-    bench = Bench(partial=partial, seed=seed)
+    bench = Bench(partial=partial, seed=seed, pairs=pairs)
     for kind, value in [("enter", 0), ("trade", 0), *steps]:
         step_of(bench, kind, value)
         bench.check()
@@ -468,6 +470,7 @@ def test_positions_whatever_happens_are_never_oversold_and_end_closed_with_one_r
         if position.held > 0 and not position.closing:
             working = [o for o in bench.exits() if o.client_order_id in position.exits]
             assert sum(o.qty - o.filled_qty for o in working) == position.held
+            assert all((o.stop_price is not None) == (pairs and not position.no_pair) for o in working)
     bench.advance(700)
     for _ in range(30):
         bench.trade(START)

@@ -3,23 +3,23 @@
 It takes events (an order changed, a price, the time, another configuration, the switch) and says what to do (submit,
 cancel). Held quantities come from the book's position, which every fill has passed through, so that a late, doubled or
 racing fill changes nothing here. Exits never work for more than is held: one is cancelled, and its fate known, before
-another is sent. A stop-loss is watched here, on the prices that are told, and closed at market.
+another is sent. A stop-loss that the venue does not keep is watched here, on the prices that are told, and closed at
+market.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from enum import StrEnum
-
-import msgspec
 
 from shared.bots import BotSettings
+from worker.core import protection
+from worker.core.bot_position import Action, BotPosition, Cancel, Counters, Phase, Submit
 from worker.core.decide import round_down
 from worker.core.orders import Order
 from worker.core.positions import Position
-from worker.core.types import Effect, Instrument, OrderState, Side
+from worker.core.protection import UNANSWERED, to_tick
+from worker.core.types import Effect, ExitReason, Instrument, OrderState
 
 ZERO = Decimal(0)
 CANCEL_AGAIN_SECONDS = 2.0
@@ -30,113 +30,6 @@ LONGEST_PAUSE_SECONDS = 30.0
 """After refusals by the venue, each of which is an order in the books; a denial of ours costs nothing."""
 NEVER = float("inf")
 _S = OrderState
-_UNKNOWN = frozenset({_S.INTENT, _S.UNKNOWN})
-
-
-class ExitReason(StrEnum):
-    """Why a position was closed."""
-
-    TP_HIT = "TP_HIT"
-    SL_HIT = "SL_HIT"
-    TIMEOUT = "TIMEOUT"
-    MANUAL = "MANUAL"
-    LIQUIDATION = "LIQUIDATION"
-    STOP = "STOP"
-
-
-class Phase(StrEnum):
-    PENDING = "pending"
-    ACTIVE = "active"
-    CLOSED = "closed"
-
-
-class Submit(msgspec.Struct, frozen=True, gc=False):
-    """An order to send. A limit where there is a price, else at market. An entry tells the levels that it aims at."""
-
-    client_order_id: str
-    position_id: str
-    symbol: str
-    effect: Effect
-    qty: Decimal
-    limit_price: Decimal | None
-    exit_reason: str = ""
-    confidence: str = ""
-    take_profit: str = ""
-    stop_loss: str = ""
-
-    @property
-    def side(self) -> Side:
-        return Side.BUY if self.effect is Effect.ENTRY else Side.SELL
-
-
-class Cancel(msgspec.Struct, frozen=True, gc=False):
-    """An order to cancel."""
-
-    client_order_id: str
-
-
-Action = Submit | Cancel
-
-
-@dataclass(slots=True)
-class BotPosition:
-    """One position from its entry order on. ``exits`` are those that may still fill; None where not heard of yet."""
-
-    id: str
-    symbol: str
-    instrument: Instrument
-    placed_at: float
-    entry: Order | None = None
-    exits: dict[str, Order | None] = field(default_factory=dict)
-    bought_qty: Decimal = ZERO
-    bought_notional: Decimal = ZERO
-    sold_qty: Decimal = ZERO
-    opened_at: float | None = None
-    closing: str = ""
-    confidence: str = ""
-    asked: dict[str, float] = field(default_factory=dict)
-    retry_at: float = 0.0
-    refusals: int = 0
-    problem: str = ""
-    uncovered_since: float | None = None
-    entry_gone: bool = False
-    """The entry is final, and no longer looked at."""
-
-    @property
-    def held(self) -> Decimal:
-        return self.bought_qty - self.sold_qty
-
-    @property
-    def entry_price(self) -> Decimal | None:
-        return self.bought_notional / self.bought_qty if self.bought_qty else None
-
-    @property
-    def entry_works(self) -> bool:
-        """Whether the entry may still fill; one that the venue has denied for long (ABSENT) is not waited for."""
-        if self.entry_gone:
-            return False
-        return self.entry is None or not (self.entry.is_final or self.entry.state is _S.ABSENT)
-
-    @property
-    def phase(self) -> Phase:
-        if self.bought_qty == 0:
-            return Phase.PENDING if self.entry_works else Phase.CLOSED
-        return Phase.ACTIVE if self.held > 0 or self.entry_works or self.exits else Phase.CLOSED
-
-    @property
-    def selling(self) -> Decimal:
-        """What exits that may still fill could sell."""
-        return sum((o.open_qty for o in self.exits.values() if o is not None), ZERO)
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a bot has done since its process began."""
-
-    entries: int = 0
-    expired: int = 0
-    closed: dict[str, int] = field(default_factory=dict)
-    refused: int = 0
 
 
 class BotManager:
@@ -151,6 +44,7 @@ class BotManager:
         self._dirty: dict[str, None] = {}
         self._due: dict[str, float] = {}
         self._on = self._watching = False
+        self._era = 0
 
     # -- events ---------------------------------------------------------------------------------------------------
 
@@ -164,8 +58,11 @@ class BotManager:
         """Whether anything may be sent: the switch, and its arming."""
         if on != self._on:
             self._on = on
+            self._era += not on
             for position in self.positions.values():
                 position.retry_at, position.refusals = 0.0, 0
+                if on and not position.exits:
+                    position.no_pair = ""
             self._dirty.update(dict.fromkeys(self.positions))
 
     def on_feed(self, now: float, *, live: bool) -> None:
@@ -176,12 +73,12 @@ class BotManager:
                 self._account(position, now)
 
     def on_price(self, symbol: str, price: Decimal) -> None:
-        """A trade. Only one at or below a stop-loss changes anything."""
+        """A trade. Only one at or below a stop-loss changes anything, and the first above it again."""
         self._prices[symbol] = price
         for position in self.positions.values():
             if position.symbol == symbol and position.held > 0 and not position.closing:
                 stop = self.stop_loss(position)
-                if stop is not None and price <= stop:
+                if position.stop_met_at is not None or (stop is not None and price <= stop):
                     self._dirty[position.id] = None
 
     def on_order(self, order: Order, position: Position | None, now: float) -> bool:
@@ -220,12 +117,14 @@ class BotManager:
             found.opened_at = now
 
     def _exit_changed(self, found: BotPosition, order: Order, now: float) -> None:
+        lost = protection.pair_lost(found, order, stopped=not self._on or found.era != self._era)
+        found.no_pair = found.no_pair or lost
         if not (order.is_final or order.state is _S.ABSENT):
             found.exits[order.client_order_id] = order
             found.refusals = 0
             return
         found.exits.pop(order.client_order_id, None)
-        if order.state in {_S.REJECTED, _S.NOT_SENT} and not order.filled_qty:
+        if order.state in {_S.REJECTED, _S.NOT_SENT} and not order.filled_qty and not lost:
             self._back_off(found, now, order.note or order.state.value, LONGEST_PAUSE_SECONDS)
         elif order.filled_qty:
             found.problem = ""
@@ -261,12 +160,15 @@ class BotManager:
         symbol = position.symbol if position is not None else entry.ticker if entry is not None else ""
         placed_at = now if entry is None else entry.created_at.timestamp()
         of = BotPosition(name, symbol, instrument, placed_at, entry, confidence=entry.confidence if entry else "")
-        of.entry_gone = entry is None
+        of.entry_gone, of.era = entry is None, self._era
         if position is not None:
             of.bought_qty, of.bought_notional = position.bought_qty, position.bought_notional
             of.sold_qty, of.opened_at = position.sold_qty, position.entry_time.timestamp()
             of.confidence = position.confidence
         of.exits = {o.client_order_id: o for o in exits if not (o.is_final or o.state is _S.ABSENT)}
+        of.asked = {n: now - CANCEL_AGAIN_SECONDS for n, o in of.exits.items() if o and o.state is _S.PENDING_CANCEL}
+        if any(o.limit_price is not None and o.stop_price is None for o in of.exits.values() if o is not None):
+            of.no_pair = protection.FOUND_WITHOUT if instrument.protective_pair else ""
         market = next((o for o in exits if o.limit_price is None and o.exit_reason), None)
         of.closing = market.exit_reason if market is not None else ""
         self.positions[name] = of
@@ -345,7 +247,7 @@ class BotManager:
         if position.closing:
             yield from self._close(position, now)
         else:
-            yield from self._take_profit(position, now)
+            yield from self._protect(position, now)
 
     def _leftovers(self, position: BotPosition, now: float) -> Iterator[Action]:
         """Exits of what is no longer held."""
@@ -357,11 +259,10 @@ class BotManager:
         """The reason to close at market, once there is one; it stays."""
         if position.closing or position.held <= 0:
             return
-        stop, price = self.stop_loss(position), self._prices.get(position.symbol)
-        opened = position.opened_at
+        price, opened = self._prices.get(position.symbol), position.opened_at
         if self.settings.close_positions:
             position.closing = ExitReason.MANUAL
-        elif stop is not None and price is not None and price <= stop:
+        elif protection.stop_is_due(position, self.settings, price, now):
             position.closing = ExitReason.SL_HIT
         elif opened is not None and now >= opened + float(self.settings.holding_time):
             position.closing = ExitReason.TIMEOUT
@@ -379,29 +280,35 @@ class BotManager:
             if order is not None:
                 yield from self._cancel(position, order, now)
         if not position.exits:
-            yield from self._exit(position, None, position.closing)
+            yield from self._exit(position, None, None, position.closing)
 
-    def _take_profit(self, position: BotPosition, now: float) -> Iterator[Action]:
-        wanted = self.take_profit(position)
+    def _protect(self, position: BotPosition, now: float) -> Iterator[Action]:
+        """The exit that it should have; another one only after what there was is out of the way."""
+        wanted = protection.wanted(position, self.settings)
+        if wanted is None:
+            return
         for order in list(position.exits.values()):
-            if order is not None and (order.open_qty != self._sellable(position) or order.limit_price != wanted):
+            if order is not None and not wanted.is_met_by(order):
                 yield from self._cancel(position, order, now)
-        if not position.exits and wanted is not None:
-            yield from self._exit(position, wanted, ExitReason.TP_HIT)
+        if not position.exits:
+            yield from self._exit(position, wanted.limit, wanted.stop, ExitReason.TP_HIT)
 
-    def _exit(self, position: BotPosition, limit: Decimal | None, reason: str) -> Iterator[Action]:
-        qty = self._sellable(position)
+    def _exit(
+        self, position: BotPosition, limit: Decimal | None, stop: Decimal | None, reason: str
+    ) -> Iterator[Action]:
+        qty = protection.sellable(position)
         if qty <= 0:
             position.problem = f"{position.held} is less than one lot of {position.instrument.lot_size}"
             return
         name = self._mint(Effect.EXIT)
         position.exits[name] = None
-        yield Submit(name, position.id, position.symbol, Effect.EXIT, qty, limit, exit_reason=reason)
+        position.pair, position.era = name if stop is not None else "", self._era
+        yield Submit(name, position.id, position.symbol, Effect.EXIT, qty, limit, exit_reason=reason, stop_price=stop)
 
     def _cancel(self, position: BotPosition, order: Order, now: float) -> Iterator[Action]:
         """Once, and again after a while; an order whose fate is unknown cannot be, and is waited for."""
         asked = position.asked.get(order.client_order_id)
-        if order.state in _UNKNOWN or (asked is not None and now < asked + CANCEL_AGAIN_SECONDS):
+        if order.state in UNANSWERED or (asked is not None and now < asked + CANCEL_AGAIN_SECONDS):
             return
         position.asked[order.client_order_id] = now
         yield Cancel(order.client_order_id)
@@ -414,41 +321,37 @@ class BotManager:
             times.append(position.placed_at + float(self.settings.maker_order_timeout))
         if position.opened_at is not None and not position.closing:
             times.append(position.opened_at + float(self.settings.holding_time))
+        if position.stop_met_at is not None:
+            times.append(position.stop_met_at + protection.NATIVE_STOP_SECONDS)
         return min((at for at in times if at > now), default=NEVER)
 
     # -- levels and figures ---------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _sellable(position: BotPosition) -> Decimal:
-        return round_down(position.held, position.instrument.lot_size)
-
     def take_profit(self, position: BotPosition) -> Decimal | None:
-        """The limit of the take-profit, rounded up to a tick; None before the first fill."""
-        entry = position.entry_price
-        if entry is None:
-            return None
-        return to_tick(entry * (1 + self.settings.profit_target_pct), position.instrument.tick_size, ROUND_CEILING)
+        """See ``protection.take_profit``."""
+        return protection.take_profit(position, self.settings)
 
     def stop_loss(self, position: BotPosition) -> Decimal | None:
-        """The price at or below which the position is closed; None before the first fill."""
-        entry = position.entry_price
-        return None if entry is None else entry * (1 - self.settings.stop_loss_pct)
+        """See ``protection.stop_loss``."""
+        return protection.stop_loss(position, self.settings)
 
     def highest_stop(self, symbol: str) -> Decimal | None:
-        """The stop-loss that a falling price of ``symbol`` meets first."""
-        stops = [
-            s
+        """The stop-loss of ours that a falling price of ``symbol`` meets first; those at the venue are the venue's."""
+        watched = (
+            p
             for p in self.positions.values()
-            if p.symbol == symbol and p.held > 0 and not p.closing and (s := self.stop_loss(p)) is not None
-        ]
-        return max(stops, default=None)
+            if p.symbol == symbol and p.held > 0 and not p.closing and not protection.stop_stands(p)
+        )
+        return max((s for p in watched if (s := self.stop_loss(p)) is not None), default=None)
 
     @property
     def has_unknown(self) -> bool:
-        """Whether any order of an open position is without the venue's answer."""
+        """Whether any order of an open position is without the venue's answer, or an exit is going."""
         for position in self.positions.values():
             orders = [position.entry, *position.exits.values()]
-            if any(o is not None and o.state in _UNKNOWN for o in orders):
+            if any(o is not None and o.state in UNANSWERED for o in orders):
+                return True
+            if any(o is not None and o.state is _S.PENDING_CANCEL for o in position.exits.values()):
                 return True
         return False
 
@@ -458,13 +361,12 @@ class BotManager:
         return frozenset(p.symbol for p in self.positions.values()) | {self.settings.symbol}
 
     def unprotected_seconds(self, now: float) -> float:
-        """How long, in all, held quantity stood without a working exit or without anybody watching its stop-loss."""
+        """How long, in all, held quantity stood without a working exit or without anybody to keep its stop-loss."""
         running = (now - p.uncovered_since for p in self.positions.values() if p.uncovered_since is not None)
         return self._unprotected + sum(running)
 
     def _account(self, position: BotPosition, now: float) -> None:
-        working = sum((o.open_qty for o in position.exits.values() if o is not None and o.state not in _UNKNOWN), ZERO)
-        exposed = position.held > 0 and (working < self._sellable(position) or not self._watching)
+        exposed = protection.is_exposed(position, watching=self._watching)
         if exposed and position.uncovered_since is None:
             position.uncovered_since = now
         elif not exposed and position.uncovered_since is not None:
@@ -482,8 +384,3 @@ class BotManager:
     def closed(self, reason: str) -> None:
         """Count a position that the book has closed."""
         self.counters.closed[reason] = self.counters.closed.get(reason, 0) + 1
-
-
-def to_tick(price: Decimal, tick: Decimal, rounding: str) -> Decimal:
-    """A price on the venue's grid."""
-    return (price / tick).to_integral_value(rounding) * tick if tick > 0 else price

@@ -67,7 +67,14 @@ class _Working:
     order: VenueOrder
     request: OrderRequest
     effective_at: datetime
-    matched: bool = False
+    triggered: bool = False
+    """The stop of a pair has been met: the rest of it is a market order."""
+
+    def takes(self, price: Decimal) -> bool:
+        """Whether it is a market order at this price, which a stop becomes when it is met."""
+        stop = self.request.stop_price
+        self.triggered = self.triggered or (stop is not None and price <= stop)
+        return self.triggered or self.request.type is OrderType.MARKET
 
 
 @dataclass(slots=True)
@@ -116,6 +123,7 @@ class MatchingEngine:
             limit_price=request.limit_price,
             created_at=now,
             updated_at=now,
+            stop_price=request.stop_price,
         )
         self.book.orders[order.venue_order_id] = order
         self._by_client_id[request.client_order_id] = order.venue_order_id
@@ -124,7 +132,8 @@ class MatchingEngine:
 
     def _rest(self, order: VenueOrder, request: OrderRequest, now: datetime) -> None:
         waiting = self._working.setdefault(order.ticker, {})
-        waiting[order.venue_order_id] = _Working(order, request, now + self._options.latency)
+        stopped = bool(order.stop_filled_qty)
+        waiting[order.venue_order_id] = _Working(order, request, now + self._options.latency, triggered=stopped)
 
     def _check(self, request: OrderRequest) -> None:
         instrument = self._instrument(request.ticker)
@@ -138,6 +147,8 @@ class MatchingEngine:
             raise OrderRefused("bad_type", f"{request.type} orders are not traded here")
         if (request.type is OrderType.LIMIT) != (request.limit_price is not None and request.limit_price > 0):
             raise OrderRefused("bad_price", "a limit order, and only that, has a positive limit price")
+        if request.stop_price is not None:
+            _check_pair(request, instrument)
         if request.post_only and self._would_take(request):
             raise OrderRefused("would_take", f"{request.limit_price} would take, and the order is post-only")
         if request.side is Side.SELL:
@@ -176,7 +187,8 @@ class MatchingEngine:
     # -- the market -----------------------------------------------------------------------------------------------
 
     def on_price(self, ticker: str, price: Decimal, now: datetime) -> list[OrderUpdate]:
-        """A trade at ``price``: market orders take it with slippage, limits that it reaches fill at their price."""
+        """A trade at ``price``: market orders and stops that it reaches take it with slippage, limits that it reaches
+        fill at their price."""
         self._prices[ticker] = price
         waiting = self._working.get(ticker)
         if not waiting:
@@ -208,7 +220,7 @@ class MatchingEngine:
         return updates
 
     def _price_now(self, item: _Working, price: Decimal) -> Decimal | None:
-        if item.request.type is OrderType.MARKET:
+        if item.takes(price):
             return self._slipped(item.order, price)
         limit = item.request.limit_price or ZERO
         crossed = price <= limit if item.order.side is Side.BUY else price >= limit
@@ -216,8 +228,10 @@ class MatchingEngine:
 
     def _price_in(self, item: _Working, bar: Bar) -> Decimal | None:
         opened, low, high = exact(bar.open), exact(bar.low), exact(bar.high)
-        if item.request.type is OrderType.MARKET:
-            return min(max(self._slipped(item.order, opened), low), high)
+        if item.takes(low):
+            stop = item.request.stop_price
+            met = opened if stop is None or item.triggered else min(opened, stop)
+            return min(max(self._slipped(item.order, met), low), high)
         limit = item.request.limit_price or ZERO
         if item.order.side is Side.BUY:
             return min(limit, opened) if low <= limit else None
@@ -252,7 +266,14 @@ class MatchingEngine:
         filled = order.filled_qty + qty
         paid = (order.avg_fill_price or ZERO) * order.filled_qty + qty * price
         state = S.FILLED if filled == order.qty else S.PARTIALLY_FILLED
-        changed = replace(order, state=state, filled_qty=filled, avg_fill_price=paid / filled, updated_at=now)
+        changed = replace(
+            order,
+            state=state,
+            filled_qty=filled,
+            avg_fill_price=paid / filled,
+            updated_at=now,
+            stop_filled_qty=order.stop_filled_qty + qty if item.triggered else order.stop_filled_qty,
+        )
         self.book.orders[order.venue_order_id] = changed
         item.order = changed
         if state is S.FILLED:
@@ -332,6 +353,14 @@ def exact(value: float) -> Decimal:
     return Decimal(repr(value))
 
 
+def _check_pair(request: OrderRequest, instrument: Instrument) -> None:
+    stop, limit = request.stop_price or ZERO, request.limit_price or ZERO
+    if not instrument.protective_pair:
+        raise OrderRefused("no_pairs", f"{request.ticker} holds no take-profit and stop-loss as one order")
+    if request.side is not Side.SELL or request.type is not OrderType.LIMIT or not 0 < stop < limit:
+        raise OrderRefused("bad_pair", f"a pair sells at a limit with a stop below it, not at {limit} with {stop}")
+
+
 def _request_of(order: VenueOrder) -> OrderRequest:
     return OrderRequest(
         order.client_order_id or order.venue_order_id,
@@ -341,4 +370,5 @@ def _request_of(order: VenueOrder) -> OrderRequest:
         order.type,
         TimeInForce.GTC,
         order.limit_price,
+        stop_price=order.stop_price,
     )

@@ -16,7 +16,17 @@ import msgspec
 from msgspec.structs import replace
 
 from shared.errors import IllegalTransition
-from worker.core.types import Effect, Execution, OrderRequest, OrderState, OrderType, Side, TimeInForce, VenueOrder
+from worker.core.types import (
+    Effect,
+    Execution,
+    ExitReason,
+    OrderRequest,
+    OrderState,
+    OrderType,
+    Side,
+    TimeInForce,
+    VenueOrder,
+)
 
 S = OrderState
 
@@ -62,6 +72,11 @@ EXTERNAL = "EXTERNAL"
 GIVEN_UP = "resolved by hand: not there"
 """The note of an order that a person called absent; it is NOT_SENT, and may still surprise."""
 
+NO_STOP = "the venue holds no stop beside the limit"
+
+STANDING = frozenset({S.ACCEPTED, S.PARTIALLY_FILLED, S.PENDING_CANCEL})
+"""States in which an order surely works at the venue."""
+
 MICRO = Decimal(1_000_000)
 
 
@@ -85,7 +100,7 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     ``filled_qty`` and ``filled_notional`` are the best known totals and only grow. ``reserved`` is what the order
     takes from the day's cap, in 1e-6 of the quote currency. ``claims`` share a foreign order's fills out, in the order
     in which they filled. ``version`` counts writes. ``exit_reason`` is what a position is closed for when this order
-    closes it.
+    closes it. ``stop_price`` makes it a protective pair; it is gone where the venue shows that no stop stands.
     """
 
     client_order_id: str
@@ -120,6 +135,7 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     take_profit: str = ""
     stop_loss: str = ""
     post_only: bool = False
+    stop_price: Decimal | None = None
 
     @property
     def notional(self) -> Decimal:
@@ -155,6 +171,7 @@ class Order(msgspec.Struct, frozen=True, gc=False):
             limit_price=self.limit_price,
             reduce_only=self.effect is Effect.EXIT,
             post_only=self.post_only,
+            stop_price=self.stop_price,
         )
 
 
@@ -182,10 +199,21 @@ def observe(order: Order, told: VenueOrder, executions: Iterable[Execution], now
         note=told.reason or order.note,
         qty=told.qty if order.is_external and told.qty else order.qty,
     )
+    if order.stop_price is not None:
+        changed = _as_pair(changed, told)
     changed = replace(changed, reserved=reservation(replace(changed, state=state)))
     if state is not order.state:
         return _moved(changed, state, now, told.reason)
     return order if changed == order else replace(changed, updated_at=now)
+
+
+def _as_pair(order: Order, told: VenueOrder) -> Order:
+    """What closes a position is a stop-loss once the stop has sold; without a stop it is a limit like any other."""
+    if told.stop_filled_qty:
+        return replace(order, exit_reason=ExitReason.SL_HIT.value)
+    if told.stop_price is None and told.state in STANDING:
+        return replace(order, stop_price=None, note=NO_STOP)
+    return order
 
 
 def reservation(order: Order) -> int:

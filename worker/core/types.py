@@ -26,6 +26,17 @@ class Effect(StrEnum):
     EXIT = "exit"
 
 
+class ExitReason(StrEnum):
+    """Why a position was closed."""
+
+    TP_HIT = "TP_HIT"
+    SL_HIT = "SL_HIT"
+    TIMEOUT = "TIMEOUT"
+    MANUAL = "MANUAL"
+    LIQUIDATION = "LIQUIDATION"
+    STOP = "STOP"
+
+
 class OrderType(StrEnum):
     MARKET = "market"
     LIMIT = "limit"
@@ -61,7 +72,9 @@ class OrderState(StrEnum):
 class OrderRequest(msgspec.Struct, frozen=True, gc=False):
     """What is sent to a venue, once, under a client order id of ours (at most 32 characters).
 
-    ``post_only`` asks for a limit that never takes: where the venue knows that, it refuses one that would.
+    ``post_only`` asks for a limit that never takes: where the venue knows that, it refuses one that would. A limit sell
+    with a ``stop_price`` is a protective pair, one order of which the venue fills either half: the limit, or below
+    ``stop_price`` a market order for what the limit has not sold. Only for instruments that hold one.
     """
 
     client_order_id: str
@@ -73,12 +86,15 @@ class OrderRequest(msgspec.Struct, frozen=True, gc=False):
     limit_price: Decimal | None = None
     reduce_only: bool = False
     post_only: bool = False
+    stop_price: Decimal | None = None
 
 
 class VenueOrder(msgspec.Struct, frozen=True, gc=False):
     """An order as the venue tells it. ``filled_qty`` and ``avg_fill_price`` are the venue's cumulative figures.
 
     ``liquidation``: the venue itself forced it. ``replaces``: the venue's id of the order in whose place it stands.
+    A protective pair is one order, whatever the venue makes of it: ``stop_price`` is that of its stop where one stands,
+    and ``stop_filled_qty`` the part of ``filled_qty`` that the stop sold.
     """
 
     venue_order_id: str
@@ -96,6 +112,8 @@ class VenueOrder(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     liquidation: bool = False
     replaces: str = ""
+    stop_price: Decimal | None = None
+    stop_filled_qty: Decimal = Decimal(0)
 
 
 class Execution(msgspec.Struct, frozen=True, gc=False):
@@ -155,13 +173,15 @@ class MarketClock(msgspec.Struct, frozen=True, gc=False):
 
 
 class Instrument(msgspec.Struct, frozen=True, gc=False):
-    """What the venue wants of an order in this ticker."""
+    """What the venue wants of an order in this ticker. ``protective_pair``: it holds a take-profit and a stop-loss as
+    one order, for any whole number of lots."""
 
     ticker: str
     lot_size: Decimal = Decimal(1)
     tick_size: Decimal = Decimal("0.01")
     min_notional: Decimal = Decimal(0)
     tradable: bool = True
+    protective_pair: bool = False
 
 
 class LastPrice(msgspec.Struct, frozen=True, gc=False):

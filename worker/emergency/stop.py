@@ -17,7 +17,7 @@ from shared.clock import Clock, rfc3339
 from shared.errors import OrderNotFound, VenueError, VenueUnavailable
 from worker.core import ids
 from worker.core.orders import FINAL
-from worker.core.types import Effect, VenueOrder
+from worker.core.types import Effect, VenueOrder, VenuePosition
 from worker.emergency.fencing import Fencing
 from worker.emergency.switch import Cause
 from worker.emergency.trader import TraderProcess
@@ -135,6 +135,7 @@ class StopRun:
         self._gone_at: float | None = None
         self._trader_ran = False
         self._epoch: int | None = None
+        self._stops: list[VenueOrder] = []
         self._thread = threading.Thread(target=self._run, name=f"stop-{state.stop_id}", daemon=True)
 
     def start(self) -> None:
@@ -230,6 +231,7 @@ class StopRun:
             return None
         self.state.unread = ""
         targets = [o.venue_order_id for o in orders if self._concerns(o)]
+        self._stops = [o for o in orders if o.stop_price is not None and o.venue_order_id not in targets]
         self.state.unconfirmed = len(targets)
         if targets:
             self.state.found.update(targets)
@@ -259,6 +261,11 @@ class StopRun:
             return True
         self.state.foreign_after_stop.add(order.venue_order_id)
         return False
+
+    def _is_stopped(self, position: VenuePosition) -> bool:
+        """Whether stops that were left at the venue cover all of it."""
+        stops = [o.qty - o.filled_qty for o in self._stops if o.ticker == position.ticker]
+        return sum(stops) >= position.signed_qty > 0
 
     # -- what may still arrive ------------------------------------------------------------------------------------
 
@@ -308,7 +315,7 @@ class StopRun:
         try:
             positions = self._venue.positions()
             self.state.positions_open = len(positions)
-            self.state.positions_unprotected = sorted(p.ticker for p in positions)
+            self.state.positions_unprotected = sorted(p.ticker for p in positions if not self._is_stopped(p))
         except VenueError as error:
             self.state.note(f"positions: {error}")
         self.state.unconfirmed, self.state.unknown = 0, frozenset()

@@ -8,9 +8,9 @@ from importlib.resources import files
 from typing import Any
 
 from shared.clock import rfc3339
-from worker.core.bots import ExitReason
 from worker.core.positions import Position
 from worker.core.trades import moment_of
+from worker.core.types import ExitReason
 from worker.replay.bots import BotReplayResult
 from worker.replay.report import drawdown_of, equity_row, fill_row, fills_in, svg_curve
 

@@ -99,7 +99,8 @@ def instrument_of(symbol: str, trades: Iterable[Trade]) -> Instrument:
     for trade in trades:
         prices = max(prices, _places(trade.price))
         quantities = max(quantities, _places(trade.quantity))
-    return Instrument(symbol, Decimal(1).scaleb(-min(quantities, 8)), Decimal(1).scaleb(-min(prices, 8)))
+    lot, tick = Decimal(1).scaleb(-min(quantities, 8)), Decimal(1).scaleb(-min(prices, 8))
+    return Instrument(symbol, lot, tick, protective_pair=True)  # as at the simulated venue
 
 
 def _places(value: float) -> int:
@@ -227,6 +228,7 @@ class BotReplay:
                 low = max(low, float(order.limit_price))
             else:
                 high = min(high, float(order.limit_price))
+                low = low if order.stop_price is None else max(low, float(order.stop_price))
         self._low, self._high = (FAR, FAR) if low == high == 0.0 else (low, high)
         stop = self._bot.manager.highest_stop(self._symbol)
         self._line.stop = -FAR if stop is None else float(stop)

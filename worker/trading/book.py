@@ -381,6 +381,7 @@ def _unfilled(order: Order) -> VenueOrder:
         side=order.side,
         qty=order.qty,
         state=order.state,
+        stop_price=order.stop_price,
     )
 
 

@@ -181,12 +181,12 @@ class Reconciler:
     def _take_late(self, order: Order, venue_id: str, executions: Sequence[Execution]) -> None:
         """Where more is listed than the order has filled, only the venue's own figure tells a new fill from one that
         is known under another id."""
-        change = self._desk.take(_as_told(order, venue_id), executions)
-        if change is None:
+        paired = order.stop_price is not None  # which half of it filled is told by the venue only
+        change = None if paired else self._desk.take(_as_told(order, venue_id), executions)
+        if change is None and not paired:
             return
-        after = change.after
-        filled = sum((e.qty for e in after.executions.values()), ZERO)
-        if filled > after.order.filled_qty and not order.is_external:
+        filled = ZERO if change is None else sum((e.qty for e in change.after.executions.values()), ZERO)
+        if paired or (change is not None and filled > change.after.order.filled_qty and not order.is_external):
             try:
                 self._desk.take(self._venue.order_by_client_id(order.client_order_id), executions)
             except OrderNotFound:

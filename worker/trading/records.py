@@ -53,6 +53,7 @@ def order_fields(order: Order) -> dict[str, str]:
         "take_profit": order.take_profit,
         "stop_loss": order.stop_loss,
         "post_only": "1" if order.post_only else "",
+        "stop_price": _text(order.stop_price),
     }
 
 
@@ -95,6 +96,7 @@ def read_order(found: Hash) -> Order:
         take_profit=text.get("take_profit", ""),
         stop_loss=text.get("stop_loss", ""),
         post_only=bool(text.get("post_only")),
+        stop_price=_decimal(text.get("stop_price", "")),
     )
 
 

@@ -107,6 +107,7 @@ class Recovery:
             or ids.external_name(self._account, told.venue_order_id),
             exit_reason="TP_HIT" if streamed and effect is Effect.EXIT and told.type is OrderType.LIMIT else "",
             venue_order_id=told.venue_order_id,
+            stop_price=told.stop_price,
         )
 
     def _replaced(self, told: VenueOrder) -> Order | None:

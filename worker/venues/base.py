@@ -33,13 +33,13 @@ SendGuard = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a venue can do, asked instead of guessed."""
+    """What a venue can do, asked instead of guessed. ``protective_pairs``: for the instruments that say so."""
 
     client_id_lookup: bool = True
     cancel_all: bool = True
     sessions: bool = False
     fractional: bool = False
-    attached_exits: bool = False
+    protective_pairs: bool = False
     dead_man_switch: bool = False
 
 
@@ -90,14 +90,15 @@ class Venue(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     def submit(self, request: OrderRequest, guard: SendGuard) -> VenueOrder:
-        """Send one order, once.
+        """Send one order, once. A protective pair (``stop_price``) is one too: one id of ours, one order in every
+        answer and update, with the fills of either half under its one venue id; parts of it are shown nowhere.
 
         Raises NotSent (no byte left), VenueRejected (a structured refusal on the allow-list) or VenueAmbiguous (all
         else: timeout, reset, 429, 5xx, a garbled 200, a missing id, a duplicate client id).
         """
 
     def cancel(self, venue_order_id: str) -> CancelResult:
-        """Ask for one cancel. Never raises: what goes wrong is UNCONFIRMED with the message."""
+        """Ask for one cancel, of a pair as a whole. Never raises: what goes wrong is UNCONFIRMED with the message."""
 
     def cancel_all(self) -> list[CancelResult]:
         """The venue's own cancel-all, once. Raises VenueUnavailable where it failed or does not exist."""

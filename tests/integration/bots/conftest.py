@@ -10,10 +10,11 @@ import pytest
 
 from shared.keys import Keys
 from shared.store import Store, connect
+from tests.servers.alpaca import AlpacaServer, alpaca_server
 from tests.servers.binance import BinanceServer, binance_server
 from tests.servers.bots import BotStack, Market, register_model
 from tests.servers.exchange import ExchangeServer
-from tests.servers.stack import FREE_RISK, simulated_environment
+from tests.servers.stack import FREE_RISK, alpaca_environment, simulated_environment
 from tests.support import RedisServer
 
 
@@ -36,20 +37,36 @@ def _exchange(tmp_path: Path, *, partial: bool) -> Iterator[ExchangeServer]:
 
 
 @pytest.fixture
+def broker() -> Iterator[AlpacaServer]:
+    with alpaca_server(tickers=("AAPL",)) as server:
+        yield server
+
+
+@pytest.fixture
+def stocks(tmp_path: Path, broker: AlpacaServer, stream: BinanceServer) -> Iterator[BotStack]:
+    """Bots that trade at an Alpaca of the test's."""
+    with bot_stack(tmp_path, broker, stream) as made:
+        yield made
+
+
+@pytest.fixture
 def stream() -> Iterator[BinanceServer]:
     with binance_server() as server:
         yield server
 
 
 @contextmanager
-def bot_stack(tmp_path: Path, exchange: ExchangeServer, stream: BinanceServer, *symbols: str) -> Iterator[BotStack]:
+def bot_stack(
+    tmp_path: Path, exchange: ExchangeServer | AlpacaServer, stream: BinanceServer, *symbols: str
+) -> Iterator[BotStack]:
     """With a model in the registry, and limits that do not get in the way."""
     home, data = tmp_path / "home", tmp_path / "redis"
     home.mkdir()
     data.mkdir()
     server = RedisServer(data)
     server.start()
-    environment = {**simulated_environment(exchange), "BOT_FEED": "binance", "BINANCE_STREAM_URL": stream.url}
+    at = alpaca_environment(exchange) if isinstance(exchange, AlpacaServer) else simulated_environment(exchange)
+    environment = {**at, "BOT_FEED": "binance", "BINANCE_STREAM_URL": stream.url}
     stack = BotStack(home, server, environment, CYCLE_SECONDS="600")
     try:
         stack.market = Market(stream, exchange, *symbols)

@@ -140,7 +140,9 @@ def test_session_when_its_recording_is_replayed_has_the_same_orders_one_by_one(
     for _ in range(2):
         model = load_row_predictor(model_text(), "test", FEATURE_NAMES, str(FEATURE_VERSION))
         trades = list(read_files([recording]))
-        run = BotReplay(trades, settings, model, free_switches(), BotReplayOptions(), Instrument("AAPL"))
+        run = BotReplay(
+            trades, settings, model, free_switches(), BotReplayOptions(), Instrument("AAPL", protective_pair=True)
+        )
         result = run.run(lambda _done: None)
         assert [told(o) for o in result.ledger.orders()] == [told(o) for o in live]
         reports.append(json.dumps(bot_report(result, {}, [])))

@@ -10,7 +10,8 @@ from shared.bots import BotSettings
 from shared.clock import Clock
 from shared.errors import StoreError, VenueError
 from worker.core import ids
-from worker.core.bots import BotManager, Cancel, Submit
+from worker.core.bot_position import Cancel, Submit
+from worker.core.bots import BotManager
 from worker.core.ledger import Change
 from worker.core.orders import Order
 from worker.core.positions import Position

@@ -11,7 +11,7 @@ import msgspec
 from shared.clock import Clock, TradingCalendar
 from shared.documents import RiskSettings
 from shared.errors import VenueError
-from worker.core.bots import Submit
+from worker.core.bot_position import Submit
 from worker.core.orders import Order, micros
 from worker.core.positions import Position
 from worker.core.risk import BookView, Denial, Intent, MarketView, judge_intent, span
@@ -142,7 +142,8 @@ class OrderSender:
             effect=action.effect,
             qty=action.qty,
             type=OrderType.MARKET if limit is None else OrderType.LIMIT,
-            time_in_force=TimeInForce.DAY if sessions else TimeInForce.GTC,
+            # A stop at the venue protects what is held over night, too.
+            time_in_force=TimeInForce.DAY if sessions and action.stop_price is None else TimeInForce.GTC,
             limit_price=limit,
             ref_price=last.price,
             state=OrderState.INTENT,
@@ -158,6 +159,7 @@ class OrderSender:
             take_profit=action.take_profit,
             stop_loss=action.stop_loss,
             post_only=entry and limit is not None,
+            stop_price=action.stop_price,
         )
 
     def _count(self, order: Order, run_id: str) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from shared.bots import CYCLE_BOT
 from shared.clock import Clock, rfc3339
 from shared.store import Store, translated_errors
-from worker.core.bots import BotPosition
+from worker.core.bot_position import BotPosition
+from worker.core.protection import stop_stands
 from worker.core.trades import moment_of
 from worker.trading.bots.documents import BotDocument
 from worker.trading.bots.pipeline import Lane
@@ -151,7 +152,8 @@ class BotStatus:
             "closing": position.closing or None,
             "exit_orders": sorted(position.exits),
             "protected": position.held > 0 and position.uncovered_since is None,
-            "problem": position.problem or None,
+            "stop_loss_kept_by": "venue" if stop_stands(position) else "trader",
+            "problem": position.problem or position.no_pair or None,
         }
 
 

@@ -226,6 +226,7 @@ def instrument(found: Json) -> Instrument:
         lot_size=lot or Decimal("0.000000001"),
         tick_size=(optional_positive(found.get("price_increment")) if crypto else None) or Decimal("0.01"),
         tradable=found.get("tradable") is True and found.get("status") == "active",
+        protective_pair=found.get("class") == "us_equity",
     )
 
 
@@ -247,10 +248,6 @@ def cancel_row(row: Any) -> CancelResult:
         return CancelResult(str(row["id"]), CancelOutcome.REQUESTED)
     outcome = CancelOutcome.ALREADY_FINAL if status in {404, 422} else CancelOutcome.UNCONFIRMED
     return CancelResult(str(row["id"]), outcome, f"status {status}")
-
-
-def orders_in(rows: Any) -> list[VenueOrder]:
-    return [order(leg) for row in reversed(rows) for leg in with_legs(row)]
 
 
 def fills_in(rows: Any) -> list[Execution]:

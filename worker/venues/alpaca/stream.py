@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from worker.core.types import OrderUpdate
@@ -26,9 +26,16 @@ class AlpacaStream:
     """See ``venues.base.UpdateStream``."""
 
     def __init__(
-        self, api_key: str, secret_key: str, *, paper: bool, url: str | None, on_update: Callable[[OrderUpdate], None]
+        self,
+        api_key: str,
+        secret_key: str,
+        *,
+        paper: bool,
+        url: str | None,
+        on_update: Callable[[OrderUpdate], None],
+        read: Callable[[Mapping[str, Any]], OrderUpdate] = mapping.update,
     ) -> None:
-        self._on_update, self._logger = on_update, logging.getLogger("venue.stream")
+        self._on_update, self._read, self._logger = on_update, read, logging.getLogger("venue.stream")
         self._generation, self._connected = 0, False
         self._closing = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,7 +97,7 @@ class AlpacaStream:
 
     async def _take(self, message: Any) -> None:
         try:
-            update = mapping.update(message["data"])
+            update = self._read(message["data"])
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             self._logger.warning("an update that makes no sense: %r", error)
             return

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from shared.accounts import AccountConfig
-from shared.clock import Clock, rfc3339
+from shared.clock import Clock, parse_rfc3339, rfc3339
 from shared.errors import ConfigError, OrderNotFound, VenueAmbiguous, VenueError, VenueUnavailable
 from worker.core.orders import FINAL
 from worker.core.types import (
@@ -26,10 +26,12 @@ from worker.core.types import (
     MarketClock,
     OrderRequest,
     OrderUpdate,
+    Side,
     VenueOrder,
     VenuePosition,
 )
 from worker.venues.alpaca import mapping, wire
+from worker.venues.alpaca.pairs import PAIR_CLASSES, Pairs, is_pair
 from worker.venues.base import CancelOutcome, CancelResult, Capabilities, SendGuard, UpdateStream
 
 ORDERS_PAGE, ACTIVITIES_PAGE, BARS_PAGE = 500, 100, 10_000
@@ -37,6 +39,8 @@ T = TypeVar("T")
 
 MAX_PAGES = 200
 BAR_IS_CURRENT = timedelta(minutes=2)
+GROUP_TOLERANCE = timedelta(seconds=1)
+"""How much earlier than its leg an order may have been made with it."""
 SESSION_REACH = timedelta(hours=9)
 
 
@@ -70,7 +74,8 @@ class AlpacaVenue:
         self._crypto = tame(CryptoHistoricalDataClient(api_key, secret_key, raw_data=True, url_override=data_url))
         self.mode = "paper" if paper else "live"
         self._seen: set[str] = set()
-        self.capabilities = Capabilities(sessions=not crypto_only, fractional=True)
+        self._pairs = Pairs()
+        self.capabilities = Capabilities(sessions=not crypto_only, fractional=True, protective_pairs=not crypto_only)
 
     @classmethod
     def from_account(cls, account: AccountConfig, clock: Clock) -> AlpacaVenue:
@@ -93,7 +98,7 @@ class AlpacaVenue:
     # -- orders ---------------------------------------------------------------------------------------------------
 
     def submit(self, request: OrderRequest, guard: SendGuard) -> VenueOrder:
-        body = {
+        body: dict[str, Any] = {
             "symbol": request.ticker,
             "qty": str(request.qty),
             "side": request.side.value,
@@ -103,16 +108,40 @@ class AlpacaVenue:
         }
         if request.limit_price is not None:
             body["limit_price"] = str(request.limit_price)
+        if request.stop_price is not None:
+            body["order_class"] = "oco"
+            body["take_profit"] = {"limit_price": str(request.limit_price)}
+            body["stop_loss"] = {"stop_price": str(request.stop_price)}
         answer = wire.send(lambda: self._trading.post("/orders", body), guard)
         try:
-            told = mapping.order(answer)
+            told = self._whole(answer)
         except wire.MALFORMED as error:
             raise VenueAmbiguous(f"an answer that is no order: {str(answer)[:200]}") from error
+        except VenueUnavailable as error:
+            raise VenueAmbiguous(f"it is not known whether the stop stands: {error}") from error
         if told.client_order_id != request.client_order_id:
             raise VenueAmbiguous(f"the answer is of another order: {told.client_order_id}")
         return told
 
+    def _whole(self, answer: Any) -> VenueOrder:
+        """One order; a pair with its leg, which not every answer shows. Raises VenueUnavailable or a MALFORMED."""
+        if is_pair(answer) and not answer.get("legs"):
+            path = f"/orders/{quote(str(answer['id']), safe='')}"
+            shown = answer
+            answer = self._offered(
+                "order", lambda: wire.get(lambda: self._trading.get(path, {"nested": "true"})), lambda: shown
+            )
+        return self._pairs.order(answer)
+
     def cancel(self, venue_order_id: str) -> CancelResult:
+        """A pair's leg goes with its parent; where that is over, as after the stop was met, the leg is asked for."""
+        result = self._cancel(venue_order_id)
+        if result.outcome is CancelOutcome.ALREADY_FINAL:
+            for leg in self._pairs.parts(venue_order_id):
+                result = CancelResult(venue_order_id, (found := self._cancel(leg)).outcome, found.message)
+        return result
+
+    def _cancel(self, venue_order_id: str) -> CancelResult:
         if not venue_order_id.strip("."):  # such a path would name the list of orders, and DELETE on that is cancel-all
             return CancelResult(venue_order_id, CancelOutcome.UNCONFIRMED, "not an order id")
         try:
@@ -125,7 +154,12 @@ class AlpacaVenue:
 
     def cancel_all(self) -> list[CancelResult]:
         rows = wire.rows(lambda: self._trading.delete("/orders"))
-        return wire.read(lambda: [mapping.cancel_row(row) for row in rows])
+        results: dict[str, CancelResult] = {}
+        for told in wire.read(lambda: [mapping.cancel_row(row) for row in rows]):
+            name = self._pairs.name(told.venue_order_id)
+            if name == told.venue_order_id or told.outcome is CancelOutcome.UNCONFIRMED:
+                results[name] = CancelResult(name, told.outcome, told.message)
+        return list(results.values())
 
     def cancel_all_after(self, seconds: float) -> None:
         raise VenueUnavailable("Alpaca has no dead-man's switch")
@@ -147,7 +181,8 @@ class AlpacaVenue:
         page = {**query, "limit": ORDERS_PAGE, "direction": "desc", "nested": "true"}
         for _ in range(MAX_PAGES):
             rows = wire.rows(partial(self._trading.get, "/orders", page))
-            new = [o for o in wire.read(partial(mapping.orders_in, rows)) if o.venue_order_id not in known]
+            told = wire.read(partial(self._pairs.orders, rows[::-1]))
+            new = [o for o in told if o.venue_order_id not in known]
             known.update(o.venue_order_id for o in new)
             found = new + found
             if not new and len(rows) < ORDERS_PAGE:
@@ -160,7 +195,7 @@ class AlpacaVenue:
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
         query = {"client_order_id": client_order_id}
         answer = wire.call(lambda: self._trading.get("/orders:by_client_order_id", query))
-        told = wire.read(lambda: mapping.order(answer))
+        told = wire.read(lambda: self._whole(answer))
         if told.client_order_id != client_order_id:
             raise VenueUnavailable(f"the answer is of another order: {told.client_order_id}")
         return told
@@ -175,11 +210,46 @@ class AlpacaVenue:
             new = {f.execution_id: f for f in wire.read(partial(mapping.fills_in, rows)) if f.execution_id not in fills}
             fills |= new
             if not new and len(rows) < ACTIVITIES_PAGE:
-                return list(fills.values())
+                self._learn(list(fills.values()), since)
+                return [self._pairs.fill(f) for f in fills.values()]
             if not new:
                 break
             query = {**query, "page_token": rows[-1]["id"]}
         raise VenueUnavailable(f"no end of fills after {len(fills)}")
+
+    def _learn(self, fills: Sequence[Execution], since: datetime) -> None:
+        """Find the pairs that fills are of, which their rows do not tell. Raises VenueUnavailable."""
+
+        def unknown() -> list[str]:
+            sold = {f.venue_order_id for f in fills if f.side is Side.SELL}
+            return sorted(name for name in sold if not self._pairs.knows(name))
+
+        if unknown():
+            self.orders_since(since)
+        for name in unknown():
+            placed = self._placed_at(name)
+            if placed is not None:
+                self.orders_since(placed - GROUP_TOLERANCE)
+            if not self._pairs.knows(name):
+                self._pairs.is_plain(name)
+
+    def _placed_at(self, venue_order_id: str) -> datetime | None:
+        """When the group was placed that an order is of, through all that it replaces; None where it is of none."""
+        found: datetime | None = None
+        for _ in range(MAX_PAGES):
+            path = f"/orders/{quote(venue_order_id, safe='')}"
+            try:
+                row = wire.call(partial(self._trading.get, path))
+                if row.get("order_class") not in PAIR_CLASSES:
+                    return None
+                found, venue_order_id = parse_rfc3339(row["created_at"]), str(row.get("replaces") or "")
+            except (OrderNotFound, wire.NoSuchEndpoint):
+                return found
+            except wire.MALFORMED as error:
+                raise VenueUnavailable(f"an answer from Alpaca that makes no sense: {error!r}") from error
+            if not venue_order_id:
+                break
+        return found
 
     # -- account and market ---------------------------------------------------------------------------------------
 
@@ -270,7 +340,9 @@ class AlpacaVenue:
     def stream_updates(self, on_update: Callable[[OrderUpdate], None]) -> UpdateStream:
         from worker.venues.alpaca.stream import AlpacaStream
 
-        stream = AlpacaStream(*self._keys, paper=self._paper, url=self._stream_url, on_update=on_update)
+        stream = AlpacaStream(
+            *self._keys, paper=self._paper, url=self._stream_url, on_update=on_update, read=self._pairs.update
+        )
         stream.start()
         return stream
 

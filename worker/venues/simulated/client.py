@@ -60,7 +60,7 @@ class SimulatedVenue:
 
     name = "simulated"
     mode = "simulated"
-    capabilities = Capabilities(dead_man_switch=True)
+    capabilities = Capabilities(dead_man_switch=True, protective_pairs=True)
 
     def __init__(self, url: str, token: str, clock: Clock) -> None:
         self._url, self._clock = url.rstrip("/"), clock
@@ -150,7 +150,14 @@ class SimulatedVenue:
 
     def instrument(self, ticker: str) -> Instrument:
         row = self._known_ticker(f"/instruments/{quote(ticker, safe='')}", ticker)
-        return _read(lambda: Instrument(row["ticker"], decimal(row["lot_size"]), decimal(row["tick_size"])))
+        return _read(
+            lambda: Instrument(
+                row["ticker"],
+                decimal(row["lot_size"]),
+                decimal(row["tick_size"]),
+                protective_pair=row.get("protective_pair") is True,
+            )
+        )
 
     def last_price(self, ticker: str) -> LastPrice:
         row = self._known_ticker(f"/prices/{quote(ticker, safe='')}", ticker)

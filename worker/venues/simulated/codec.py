@@ -48,6 +48,7 @@ def dump_request(request: OrderRequest) -> dict[str, Any]:
         "limit_price": None if request.limit_price is None else str(request.limit_price),
         "reduce_only": request.reduce_only,
         "post_only": request.post_only,
+        "stop_price": None if request.stop_price is None else str(request.stop_price),
     }
 
 
@@ -62,6 +63,7 @@ def load_request(found: Json) -> OrderRequest:
         limit_price=_optional(found.get("limit_price")),
         reduce_only=found.get("reduce_only") is True,
         post_only=found.get("post_only") is True,
+        stop_price=_optional(found.get("stop_price")),
     )
 
 
@@ -80,6 +82,8 @@ def dump_order(order: VenueOrder) -> dict[str, Any]:
         "created_at": time_text(order.created_at),
         "updated_at": time_text(order.updated_at),
         "reason": order.reason,
+        "stop_price": None if order.stop_price is None else str(order.stop_price),
+        "stop_filled_qty": str(order.stop_filled_qty),
     }
 
 
@@ -101,6 +105,8 @@ def load_order(found: Json) -> VenueOrder:
         created_at=read_time(found["created_at"]),
         updated_at=read_time(found["updated_at"]),
         reason=str(found["reason"]),
+        stop_price=_optional(found.get("stop_price")),
+        stop_filled_qty=decimal(found.get("stop_filled_qty", "0")),
     )
 
 

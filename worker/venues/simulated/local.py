@@ -54,7 +54,8 @@ class LocalVenue:
         is_open: Callable[[datetime], bool] | None = None,
     ) -> None:
         self._clock, self._instruments, self._is_open = clock, instruments, is_open
-        self.capabilities = Capabilities(sessions=is_open is not None)
+        pairs = any(i.protective_pair for i in instruments.values())
+        self.capabilities = Capabilities(sessions=is_open is not None, protective_pairs=pairs)
         self.engine = MatchingEngine(Book(cash), instruments.get, options, uniform)
         self._bars = {ticker: deque[Bar](maxlen=KEPT_BARS) for ticker in instruments}
         self._listeners: list[Callable[[OrderUpdate], None]] = []

@@ -34,7 +34,7 @@ class SeededMarket:
         self._offsets: dict[str, int] = {}
 
     def instrument(self, ticker: str) -> Instrument | None:
-        return Instrument(ticker) if ticker in self.tickers else None
+        return Instrument(ticker, protective_pair=True) if ticker in self.tickers else None
 
     def bars(self, ticker: str, count: int, until: datetime) -> list[Bar]:
         """The last ``count`` bars that are complete at ``until``, oldest first; none before the market's first day."""

@@ -236,6 +236,7 @@ class Exchange:
                 "lot_size": str(found.lot_size),
                 "tick_size": str(found.tick_size),
                 "min_notional": "0",
+                "protective_pair": found.protective_pair,
             }
         )
 
