@@ -301,6 +301,8 @@ class Trader:
         while not self._signals.stopping.is_set():
             holder = self._p.lease.take()
             if holder is None:
+                # Before a word as the account's trader: what an earlier one sent may still be on its way.
+                self._p.fence.unresolved(unresolved_ids(self._p.book.open_orders()))
                 self._p.gate.owner = self._p.fence.owner = self._p.lease.owner
                 self._next_renewal = 0.0
                 return

@@ -30,7 +30,7 @@ from worker.core.types import (
     VenuePosition,
 )
 from worker.venues.alpaca import mapping, wire
-from worker.venues.base import CancelOutcome, CancelResult, Capabilities, SendGuard, UpdateStream
+from worker.venues.base import CancelOutcome, CancelResult, Capabilities, PartlyRead, SendGuard, UpdateStream
 
 ORDERS_PAGE, ACTIVITIES_PAGE, BARS_PAGE = 500, 100, 10_000
 T = TypeVar("T")
@@ -132,7 +132,11 @@ class AlpacaVenue:
 
     def open_orders(self) -> list[VenueOrder]:
         """A working order's finished legs, and the finished parent of working legs, are told but are not open."""
-        return [o for o in self._orders({"status": "open"}) if o.state not in FINAL]
+        try:
+            found = self._orders({"status": "open"})
+        except PartlyRead as error:
+            raise PartlyRead(str(error), [o for o in error.found if o.state not in FINAL]) from error
+        return [o for o in found if o.state not in FINAL]
 
     def orders_since(self, since: datetime) -> list[VenueOrder]:
         return self._orders({"status": "all", "after": rfc3339(since - timedelta(milliseconds=1))})
@@ -141,13 +145,19 @@ class AlpacaVenue:
         """All pages, newest first as the API likes it, returned oldest first; legs stand beside their parents.
 
         A short page does not end the list, since legs are rolled up after the page is cut: a page without news does.
+        Raises PartlyRead with what could be read.
         """
         found: list[VenueOrder] = []
         known: set[str] = set()
         page = {**query, "limit": ORDERS_PAGE, "direction": "desc", "nested": "true"}
         for _ in range(MAX_PAGES):
-            rows = wire.rows(partial(self._trading.get, "/orders", page))
-            new = [o for o in wire.read(partial(mapping.orders_in, rows)) if o.venue_order_id not in known]
+            rows: list[Any] = []
+            try:
+                rows = wire.rows(partial(self._trading.get, "/orders", page))
+                told = wire.read(partial(mapping.orders_in, rows))
+            except VenueUnavailable as error:
+                raise PartlyRead(str(error), mapping.readable(rows) + found) from error
+            new = [o for o in told if o.venue_order_id not in known]
             known.update(o.venue_order_id for o in new)
             found = new + found
             if not new and len(rows) < ORDERS_PAGE:
@@ -155,7 +165,7 @@ class AlpacaVenue:
             if not new:
                 break
             page = {**page, "until": wire.read(partial(mapping.until, rows))}
-        raise VenueUnavailable(f"no end of orders after {len(found)}")
+        raise PartlyRead(f"no end of orders after {len(found)}", found)
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
         query = {"client_order_id": client_order_id}
