@@ -30,7 +30,7 @@ from worker.core.types import OrderState, OrderUpdate
 from worker.trading.book import RedisBook
 from worker.trading.desk import OrderDesk
 from worker.trading.gate import RedisGate
-from worker.trading.ports import Flight, Ticket
+from worker.trading.ports import Ticket
 from worker.trading.reconcile import Reconciler
 from worker.venues.base import Venue
 from worker.venues.simulated.codec import dump_order
@@ -96,7 +96,7 @@ class Account:
             self.book,
             clock,
             lambda *_a, **_k: None,
-            lambda _n: nullcontext(Flight()),
+            lambda _n: nullcontext(),
             RESOLVE_SECONDS,
         )
         self._reconciler = Reconciler(

@@ -33,7 +33,6 @@ from worker.core.types import (
 )
 from worker.trading.book import RedisBook
 from worker.trading.desk import OrderDesk
-from worker.trading.ports import Flight
 from worker.trading.reconcile import Reconciler, Snapshot
 
 ENTRY, EXIT, SECOND = "sbe1r0123456789", "sbx1r0123456789", "sbe1r9876543210"
@@ -77,7 +76,7 @@ class World:
     def start(self) -> None:
         """A new process, with nothing in memory."""
         self.desk = OrderDesk(
-            self.venue, NoGate(), self.book, self.clock, lambda *_a, **_k: None, lambda _n: nullcontext(Flight()), 60
+            self.venue, NoGate(), self.book, self.clock, lambda *_a, **_k: None, lambda _n: nullcontext(), 60
         )
         self.reconciler = Reconciler(
             "default",

@@ -27,7 +27,7 @@ from worker.trading.bots.runner import BotRunner
 from worker.trading.bots.sender import OrderSender
 from worker.trading.desk import OrderDesk
 from worker.trading.memory import MemoryLedger
-from worker.trading.ports import Flight, Switches
+from worker.trading.ports import Switches
 from worker.trading.reconcile import Snapshot
 from worker.venues.simulated.local import LocalVenue
 
@@ -130,7 +130,7 @@ class BotReplay:
         known = instrument or instrument_of(settings.symbol, self._trades[:SAMPLE])
         symbol = self._symbol = settings.symbol
         venue = LocalVenue(self._clock, {symbol: known}, options.cash, options.engine, dice.random)
-        desk = OrderDesk(venue, ledger, ledger, self._clock, _silent, lambda _name: nullcontext(Flight()), 60.0)
+        desk = OrderDesk(venue, ledger, ledger, self._clock, _silent, lambda _name: nullcontext(), 60.0)
         venue.stream_updates(desk.take_update)
         desk.on_change = self._changed
         self._sender = OrderSender(ACCOUNT, venue, desk, ledger, self._clock, calendar, lambda: ledger.switches)

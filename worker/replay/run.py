@@ -22,7 +22,7 @@ from worker.replay.predictor import ReplayPredictor
 from worker.trading.cycle import Cycle, CycleOptions, CycleReport
 from worker.trading.desk import OrderDesk
 from worker.trading.memory import MemoryLedger
-from worker.trading.ports import Flight, Switches
+from worker.trading.ports import Switches
 from worker.trading.reconcile import Snapshot
 from worker.venues.simulated.local import LocalVenue
 
@@ -88,7 +88,7 @@ class Replay:
         ledger = MemoryLedger(self._clock, calendar, switches)
         instruments = {s.ticker: Instrument(s.ticker, tick_size=tick_size(s)) for s in series}
         venue = LocalVenue(self._clock, instruments, options.cash, options.engine, dice.random, _hours(series))
-        desk = OrderDesk(venue, ledger, ledger, self._clock, _silent, lambda _name: nullcontext(Flight()), 60.0)
+        desk = OrderDesk(venue, ledger, ledger, self._clock, _silent, lambda _name: nullcontext(), 60.0)
         venue.stream_updates(desk.take_update)
         self._cycle = Cycle(
             ACCOUNT,

@@ -47,7 +47,7 @@ class OrderDesk:
         book: Book,
         clock: Clock,
         notes: Notes,
-        in_flight: Callable[[str], AbstractContextManager[Flight]],
+        in_flight: Callable[[str], AbstractContextManager[Flight | None]],
         unknown_resolve_seconds: float,
         account: str = DEFAULT_ACCOUNT,
     ) -> None:
@@ -71,7 +71,8 @@ class OrderDesk:
         """
         name = ticket.order.client_order_id
         deadline = self._clock.monotonic() + GATE_SECONDS
-        with self._in_flight(name) as flight:
+        with self._in_flight(name) as fenced:
+            flight = fenced or Flight()
             failpoint("gate.before")
             try:
                 denial = self._gate.admit(ticket)
