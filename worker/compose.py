@@ -17,7 +17,7 @@ import structlog
 
 from shared.accounts import DEFAULT_ACCOUNT, AccountConfig, Mode
 from shared.bots import BotControl
-from shared.clock import Clock, SystemClock, TradingCalendar
+from shared.clock import Clock, SystemClock, TradingCalendar, rfc3339
 from shared.config import DEFAULT_TICKERS, Config
 from shared.errors import ConfigError, StoreError
 from shared.keys import Keys
@@ -255,7 +255,7 @@ def _notes(
             tell(kind, **fields)
         if kind == "order":
             return
-        told = {"time": clock.now().isoformat(), "account": account, **fields}
+        told = {"time": rfc3339(clock.now()), "account": account, **fields}
         try:
             store.add_event(store.keys.events, event_fields(kind, told))
         except StoreError as error:
