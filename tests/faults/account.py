@@ -91,7 +91,13 @@ class Account:
         self._gate.owner = "us"
         self.book = RedisBook(store, "default", calendar)
         self.desk = OrderDesk(
-            venue, self._gate, self.book, clock, lambda *_a, **_k: None, lambda _n: nullcontext(), RESOLVE_SECONDS
+            venue,
+            self._gate,
+            self.book,
+            clock,
+            lambda *_a, **_k: None,
+            lambda _n: nullcontext(),
+            RESOLVE_SECONDS,
         )
         self._reconciler = Reconciler(
             "default", venue, self.desk, self.book, clock, calendar, lambda *_a, **_k: None, lambda: None

@@ -35,3 +35,16 @@ def test_acknowledge_when_the_lease_was_lost_with_all_of_redis_speaks_on(store: 
     store.client.set("trading_epoch", "7")
     fence(store, "first").acknowledge()
     assert store.get_json("epoch_ack:default")["epoch"] == 7
+
+
+def test_acknowledge_when_an_order_landed_without_an_answer_names_it_until_its_fate_is_known(store: Store) -> None:
+    """A request that timed out may still arrive: a stop that hears "nothing in flight" would call the venue empty."""
+    store.client.mset({"trading_epoch": "7", "lease:account:default": "first"})
+    first = fence(store, "first")
+    with first.in_flight("sbe1r0123456789") as flight:
+        flight.unresolved = True
+    first.acknowledge()
+    assert store.get_json("epoch_ack:default")["in_flight"] == ["sbe1r0123456789"]
+    first.unresolved(())
+    first.acknowledge()
+    assert store.get_json("epoch_ack:default")["in_flight"] == []

@@ -20,7 +20,17 @@ from tests.integration.test_recovery import Broker, NoGate
 from worker.core.ledger import take_act
 from worker.core.matching import EngineOptions
 from worker.core.orders import GIVEN_UP, Order
-from worker.core.types import Bar, Effect, Execution, Instrument, OrderRequest, OrderState, Side, VenueOrder
+from worker.core.types import (
+    Bar,
+    Effect,
+    Execution,
+    Instrument,
+    OrderRequest,
+    OrderState,
+    OrderType,
+    Side,
+    VenueOrder,
+)
 from worker.trading.book import RedisBook
 from worker.trading.desk import OrderDesk
 from worker.trading.reconcile import Reconciler, Snapshot
@@ -34,6 +44,7 @@ class Hand(Broker):
 
     tells_fills = True
     hidden: frozenset[str] = frozenset()
+    lists = 0
 
     def fills_since(self, since: datetime) -> list[Execution]:
         return super().fills_since(since) if self.tells_fills else []
@@ -42,6 +53,7 @@ class Hand(Broker):
         return [o for o in super().open_orders() if o.client_order_id not in self.hidden]
 
     def orders_since(self, since: datetime) -> list[VenueOrder]:
+        self.lists += 1
         return [o for o in super().orders_since(since) if o.client_order_id not in self.hidden]
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
@@ -114,6 +126,21 @@ class World:
 @pytest.fixture
 def world(store: Store) -> World:
     return World(store)
+
+
+def test_orders_of_others_when_many_are_gone_at_once_are_looked_up_in_one_list(world: World) -> None:
+    """After a stop by hand at the venue, a list for each of a thousand would keep the trader away for minutes."""
+    for name in ("one", "two", "three"):
+        world.venue.submit(
+            OrderRequest(name, "AAPL", Side.BUY, Decimal(1), OrderType.LIMIT, limit_price=Decimal(50)), lambda: None
+        )
+    world.look()
+    world.venue.cancel_all()
+    world.venue.lists = 0
+    world.look()
+    assert world.venue.lists == 1
+    assert {o.state for o in world.external()} == {OrderState.CANCELED}
+    assert len(world.external()) == 3
 
 
 def test_position_when_closed_by_hand_is_a_round_trip_with_its_price_and_fee_counted_once(world: World) -> None:

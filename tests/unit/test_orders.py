@@ -68,6 +68,14 @@ def test_observe_when_called_filled_without_the_quantity_stays_open() -> None:
     assert observe(order(), told(order(), S.FILLED, "6", "100"), (), NOW).state is S.PARTIALLY_FILLED
 
 
+def test_fill_when_told_again_under_another_id_is_not_counted_twice() -> None:
+    """The venue's own total is the quantity: shares that only a repeated message knows would be sold one day."""
+    full = told(order(), S.FILLED, "10", "100")
+    once = take_in(Bundle(order(), {}, None), full, [execution(1, "10", "100")], NOW, venue="t")
+    again = take_in(once, full, [execution(2, "10", "100")], NOW, venue="t")
+    assert (again.order.filled_qty, again.position) == (Decimal(10), once.position)
+
+
 @given(st.permutations(range(8)), st.integers(0, 7))
 def test_fills_when_they_come_in_any_order_and_twice_give_the_same_ledger(sequence: list[int], repeated: int) -> None:
     fills = [execution(n, "1.25", f"{100 + n}.{n}7", "0.013") for n in range(8)]

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from shared.accounts import AccountConfig, Mode
-from shared.clock import Clock, TradingCalendar
+from shared.clock import Clock, TradingCalendar, rfc3339
 from shared.config import Config
 from shared.errors import StoreError
 from shared.logs import event_fields
@@ -145,7 +145,7 @@ def _notes(
             tell(kind, **fields)
         if kind == "order":
             return
-        told = {"time": clock.now().isoformat(), "account": account, **fields}
+        told = {"time": rfc3339(clock.now()), "account": account, **fields}
         try:
             store.add_event(store.keys.events, event_fields(kind, told))
         except StoreError as error:

@@ -6,7 +6,7 @@ figures agree with each other whatever arrives, in whatever order and however of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -92,7 +92,8 @@ def take_in(bundle: Bundle, told: VenueOrder, executions: Sequence[Execution], n
     """Account for what a venue told about an order."""
     known = dict(bundle.executions)
     for execution in executions:
-        known.setdefault(execution.execution_id, execution)
+        if execution.execution_id not in known and not _beyond(execution, known.values(), bundle.order, told):
+            known[execution.execution_id] = execution
     order = observe(bundle.order, told, known.values(), now)
     times = [e.time for e in known.values()]
     filled_at = max(times) if times else told.updated_at or now
@@ -100,6 +101,15 @@ def take_in(bundle: Bundle, told: VenueOrder, executions: Sequence[Execution], n
         order, holdings = share_out(bundle.order, order, known.values(), bundle.holdings, filled_at)
         return Bundle(order, known, None, holdings)
     return Bundle(order, known, _position(bundle, order, filled_at, venue))
+
+
+def _beyond(execution: Execution, known: Iterable[Execution], order: Order, told: VenueOrder) -> bool:
+    """Whether a pushed execution is more than its own message says has filled in all: one that is known already, told
+    again under another id. Where the message's total is late instead, the venue's list brings the execution."""
+    if execution.derived:
+        return False
+    pushed = sum((e.qty for e in known if not e.derived), execution.qty)
+    return pushed > max(told.filled_qty, order.filled_qty)
 
 
 def take_act(bundle: Bundle, state: OrderState, now: datetime, note: str) -> Bundle:

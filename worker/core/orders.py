@@ -15,6 +15,7 @@ from itertools import chain
 import msgspec
 from msgspec.structs import replace
 
+from shared.clock import rfc3339
 from shared.errors import IllegalTransition
 from worker.core.types import (
     Effect,
@@ -279,7 +280,7 @@ def _moved(order: Order, state: OrderState, now: datetime, note: str) -> Order:
         state=state,
         updated_at=now,
         note=note or order.note,
-        history=(*order.history, (now.isoformat(), state.value)),
+        history=(*order.history, (rfc3339(now), state.value)),
     )
     return replace(moved, reserved=reservation(moved))
 

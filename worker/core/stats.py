@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from shared.clock import rfc3339
 from worker.core.positions import Position
 
 ZERO = Decimal(0)
@@ -115,7 +116,7 @@ def outcome_of(position: Position, day_of: Callable[[datetime], str]) -> Outcome
         position.id,
         position.symbol,
         day_of(position.exit_time),
-        position.exit_time.isoformat(),
+        rfc3339(position.exit_time),
         position.realized_pnl,
         position.pnl_percentage,
     )

@@ -22,7 +22,7 @@ from worker.emergency.fencing import Fencing
 from worker.emergency.switch import Cause
 from worker.emergency.trader import TraderProcess
 from worker.failpoints import failpoint
-from worker.venues.base import CancelOutcome, CancelResult, Venue
+from worker.venues.base import CancelOutcome, CancelResult, PartlyRead, Venue
 
 ACKNOWLEDGE_SECONDS = 1.0
 IN_FLIGHT_SECONDS = 3.25
@@ -49,6 +49,7 @@ class StopState:
     first_cancel_ms: float | None = None
     found: set[str] = field(default_factory=set)
     canceled: set[str] = field(default_factory=set)
+    working: frozenset[str] = frozenset()
     unconfirmed: int = 0
     unread: str = ""
     unknown: frozenset[str] = frozenset()
@@ -77,7 +78,8 @@ class StopState:
             self.errors.append(error)
 
     def row(self, venue: str) -> dict[str, Any]:
-        """An account's row of ``stop_report``."""
+        """An account's row of ``stop_report``. What the venue still lists is not cancelled, whatever it answered."""
+        canceled = self.canceled - self.working
         return {
             "venue": venue,
             "state": self.state,
@@ -90,10 +92,10 @@ class StopState:
             "finished_at": None if self.finished_at is None else rfc3339(self.finished_at),
             "first_cancel_ms": None if self.first_cancel_ms is None else round(self.first_cancel_ms, 3),
             "orders_found": len(self.found),
-            "orders_canceled": len(self.canceled),
+            "orders_canceled": len(canceled),
             "orders_unconfirmed": self.unconfirmed,
             "positions_open": self.positions_open,
-            "canceled": sorted(self.canceled)[:_LISTED],
+            "canceled": sorted(canceled)[:_LISTED],
             "unread": self.unread or None,
             "unknown": sorted(self.unknown)[:_LISTED],
             "foreign_after_stop": sorted(self.foreign_after_stop)[:_LISTED],
@@ -228,11 +230,16 @@ class StopRun:
         except VenueError as error:
             self.state.unread = str(error)
             self.state.note(f"open_orders: {error}")
+            if isinstance(error, PartlyRead):
+                self._cancel(error.found)
             return None
         self.state.unread = ""
+        return self._cancel(orders)
+
+    def _cancel(self, orders: Sequence[VenueOrder]) -> int:
         targets = [o.venue_order_id for o in orders if self._concerns(o)]
         self._stops = [o for o in orders if o.stop_price is not None and o.venue_order_id not in targets]
-        self.state.unconfirmed = len(targets)
+        self.state.unconfirmed, self.state.working = len(targets), frozenset(targets)
         if targets:
             self.state.found.update(targets)
             failpoint("cancel.each")
@@ -343,6 +350,8 @@ class Sentry:
         """Whether an order of ours that the policy cancels works at the venue; False where it cannot be read."""
         try:
             orders = self._venue.open_orders()
+        except PartlyRead as error:
+            orders = list(error.found)
         except VenueError:
             return False
         if policy == "cancel_entries":

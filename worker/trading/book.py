@@ -10,7 +10,7 @@ from typing import Any, cast
 import redis
 from msgspec.structs import replace
 
-from shared.clock import TradingCalendar
+from shared.clock import TradingCalendar, rfc3339
 from shared.documents import dump_json, parse_json
 from shared.errors import DocumentError, StoreRefused
 from shared.keys import STREAM_LIMITS, TERMINAL_ORDERS_KEPT
@@ -277,7 +277,7 @@ class RedisBook:
         fields = event_fields(
             "order",
             {
-                "time": order.updated_at.isoformat(),
+                "time": rfc3339(order.updated_at),
                 "account": order.account,
                 "client_order_id": order.client_order_id,
                 "ticker": order.ticker,
@@ -353,7 +353,7 @@ class RedisBook:
 
     def add_equity(self, time: datetime, equity: str) -> None:
         failpoint("log.equity")
-        self._store.add_event(self._store.keys.equity, {"time": time.isoformat(), "equity": equity})
+        self._store.add_event(self._store.keys.equity, {"time": rfc3339(time), "equity": equity})
 
     def trim(self) -> int:
         """Remove the oldest final orders beyond the bound, hash and index entry together; returns how many."""

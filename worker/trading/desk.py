@@ -29,7 +29,7 @@ from worker.core.risk import Denial
 from worker.core.types import Execution, OrderState, OrderUpdate, VenueOrder
 from worker.failpoints import failpoint
 from worker.trading.gate import GATE_SECONDS
-from worker.trading.ports import Book, Gate, Notes, Ticket
+from worker.trading.ports import Book, Flight, Gate, Notes, Ticket
 from worker.venues.base import CancelOutcome, Venue
 
 S = OrderState
@@ -47,7 +47,7 @@ class OrderDesk:
         book: Book,
         clock: Clock,
         notes: Notes,
-        in_flight: Callable[[str], AbstractContextManager[None]],
+        in_flight: Callable[[str], AbstractContextManager[Flight | None]],
         unknown_resolve_seconds: float,
         account: str = DEFAULT_ACCOUNT,
     ) -> None:
@@ -71,7 +71,8 @@ class OrderDesk:
         """
         name = ticket.order.client_order_id
         deadline = self._clock.monotonic() + GATE_SECONDS
-        with self._in_flight(name):
+        with self._in_flight(name) as fenced:
+            flight = fenced or Flight()
             failpoint("gate.before")
             try:
                 denial = self._gate.admit(ticket)
@@ -82,8 +83,11 @@ class OrderDesk:
                 failpoint("gate.denied")
                 return denial
             self.changes += 1
+            flight.unresolved = True
             failpoint("gate.after")
-            return self._send(ticket.order, deadline)
+            sent = self._send(ticket.order, deadline)
+            flight.unresolved = sent.state in UNRESOLVED
+            return sent
 
     def _send(self, order: Order, deadline: float) -> Order:
         def guard() -> None:

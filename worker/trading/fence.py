@@ -11,6 +11,7 @@ from shared.documents import dump_json
 from shared.errors import StoreError, StoreRefused
 from shared.store import Store, translated_errors
 from worker.failpoints import failpoint
+from worker.trading.ports import Flight
 
 # KEYS 1 lease, 2 epoch_ack. ARGV 1 owner, 2 the acknowledgement.
 _ACKNOWLEDGE = """
@@ -25,7 +26,8 @@ class Fence:
     """Reads ``trading_epoch`` and ``trading_armed``; acknowledges a new epoch in ``epoch_ack:{account}``.
 
     ``acknowledge`` runs in the watching thread, so that a slow venue call never delays it. It is true even so: an id
-    is in flight from before its gate call until its answer is taken in, and a gate call after the epoch rose fails.
+    is in flight from before its gate call until its answer is taken in, or until the venue has said what became of it
+    where there was no answer; and a gate call after the epoch rose fails.
     Only the ``owner`` of the lease speaks for the account: a second trader that waits for it knows nothing of what is
     in flight.
     """
@@ -56,16 +58,19 @@ class Fence:
             return None
 
     @contextmanager
-    def in_flight(self, client_order_id: str) -> Iterator[None]:
+    def in_flight(self, client_order_id: str) -> Iterator[Flight]:
         """Around gate call, send and answer of one order."""
+        flight = Flight()
         with self._lock:
             self._in_flight.add(client_order_id)
         failpoint("fence.in_flight")
         try:
-            yield
+            yield flight
         finally:
             failpoint("fence.landed")
             with self._lock:
+                if flight.unresolved:
+                    self._unresolved |= {client_order_id}
                 self._in_flight.discard(client_order_id)
 
     def unresolved(self, client_order_ids: Iterable[str]) -> None:

@@ -5,12 +5,12 @@ A foreign order goes by the venue's id. One that replaces an order of ours goes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 
-from shared.errors import OrderNotFound
 from worker.core import ids
+from worker.core.orders import Order
 from worker.core.types import Execution, OrderState, VenueOrder
 from worker.trading.desk import UNRESOLVED, OrderDesk
 from worker.trading.ports import Book
@@ -25,8 +25,11 @@ Fills = Mapping[str, Sequence[Execution]]
 class ForeignOrders:
     """What others do on the account, as far as the book must know."""
 
-    def __init__(self, venue: Venue, desk: OrderDesk, book: Book, recovery: Recovery) -> None:
+    def __init__(
+        self, venue: Venue, desk: OrderDesk, book: Book, recovery: Recovery, progress: Callable[[], None]
+    ) -> None:
         self._venue, self._desk, self._book, self._recovery = venue, desk, book, recovery
+        self._progress = progress
         self._seen: dict[str, tuple[OrderState, Decimal]] = {}
 
     def start_over(self) -> None:
@@ -73,13 +76,22 @@ class ForeignOrders:
             self._desk.take(told, executions)
         self._seen[told.venue_order_id] = (told.state, told.filled_qty)
 
-    def gone(self, venue_order_id: str, created_at: datetime, executions: Sequence[Execution]) -> None:
-        """A foreign order that worked and is listed no longer. Raises VenueUnavailable."""
-        for told in self._venue.orders_since(created_at):
-            if told.venue_order_id == venue_order_id:
-                self.take(told, executions)
-                return
-        raise OrderNotFound(f"the venue no longer tells what became of {venue_order_id}")
+    def gone(self, orders: Sequence[Order], overlap: timedelta, fills: Fills) -> dict[str, str]:
+        """Foreign orders that worked and are listed no longer, looked up in one list for all of them: somebody's
+        thousand orders must cost neither the account's rate limit nor our time. Returns why, by the book's name, where
+        the venue does not tell what became of one. Raises VenueUnavailable."""
+        if not orders:
+            return {}
+        listed = self._venue.orders_since(min(o.created_at for o in orders) - overlap)
+        told, problems = {o.venue_order_id: o for o in listed}, dict[str, str]()
+        for order in orders:
+            self._progress()
+            found = told.get(order.venue_order_id)
+            if found is not None:
+                self.take(found, fills.get(order.venue_order_id, ()))
+            else:
+                problems[order.client_order_id] = f"the venue no longer tells what became of {order.venue_order_id}"
+        return problems
 
 
 def order_of(executions: Sequence[Execution]) -> VenueOrder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
@@ -49,6 +50,13 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
     switches: Switches
     day: TradingDay
     run_id: str
+
+
+@dataclass(slots=True)
+class Flight:
+    """One order on its way; ``unresolved`` where it ends without telling whether the venue has the order."""
+
+    unresolved: bool = False
 
 
 class Gate(Protocol):

@@ -57,7 +57,7 @@ class Reconciler:
         self._progress = progress
         self._recovery = Recovery(account, venue, desk, book, clock, calendar, notes)
         self._fills_from: datetime | None = None
-        self._foreign = ForeignOrders(venue, desk, book, self._recovery)
+        self._foreign = ForeignOrders(venue, desk, book, self._recovery, progress)
         self._suspected: dict[str, Apart] = {}
         self._drifting = False
         self._agreed_at: datetime | None = None
@@ -143,23 +143,21 @@ class Reconciler:
                 self._recovery.adopt(told, fills.get(told.venue_order_id, ()))
         problems: dict[str, str] = {}
         gone = [o for o in known.values() if o.client_order_id not in listed]
-        for order in sorted(gone, key=lambda o: o.is_external):
+        for order in (o for o in gone if not o.is_external):
             self._progress()
             try:
-                self._settle(order, fills)
-            except (VenueUnavailable, OrderNotFound, IllegalTransition) as error:
+                executions = fills.get(order.venue_order_id, ()) if order.venue_order_id else ()
+                self._desk.resolve(order, executions)
+            except (VenueUnavailable, IllegalTransition) as error:
                 problems[order.client_order_id] = str(error)
+        foreign = [o for o in gone if o.is_external]
+        try:
+            problems |= self._foreign.gone(foreign, FILLS_OVERLAP, fills)
+        except (VenueUnavailable, IllegalTransition) as error:
+            problems |= dict.fromkeys((o.client_order_id for o in foreign), str(error))
         for told in theirs:
             self._foreign.take(told, fills.get(told.venue_order_id, ()))
         return problems
-
-    def _settle(self, order: Order, fills: Fills) -> None:
-        """An order that the venue no longer lists as working: ask what became of it."""
-        executions = fills.get(order.venue_order_id, ()) if order.venue_order_id else ()
-        if order.is_external:
-            self._foreign.gone(order.venue_order_id, order.created_at - FILLS_OVERLAP, executions)
-        else:
-            self._desk.resolve(order, executions)
 
     def _late_fills(self, fills: Fills) -> Fills:
         """Fills of orders that are final in the book already: they count all the same, and make its sums exact where

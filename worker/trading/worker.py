@@ -301,6 +301,8 @@ class Trader:
         while not self._signals.stopping.is_set():
             holder = self._p.lease.take()
             if holder is None:
+                # Before a word as the account's trader: what an earlier one sent may still be on its way.
+                self._p.fence.unresolved(unresolved_ids(self._p.book.open_orders()))
                 self._p.gate.owner = self._p.fence.owner = self._p.lease.owner
                 self._next_renewal = 0.0
                 return
@@ -390,8 +392,10 @@ class Trader:
         p = self._p
         p.status.after_cycle(report)
         if report.market is not None and not report.market.is_open and report.market.next_open is not None:
+            # The clock is asked again meanwhile: one wrong answer must not cost a day.
             wait = (report.market.next_open - p.clock.now()).total_seconds()
             self._schedule(max(wait, RETRY_SECONDS))
+            self._next_cycle = min(self._next_cycle, p.clock.monotonic() + max(p.cycle_seconds, RETRY_SECONDS))
         if p.publishes_predictions and report.predictions:
             p.status.predictions(report.predictions)
         if self._snapshot is not None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from shared.errors import VenueUnavailable
 from worker.core.types import (
     AccountState,
     Bar,
@@ -41,6 +42,14 @@ class Capabilities:
     fractional: bool = False
     protective_pairs: bool = False
     dead_man_switch: bool = False
+
+
+class PartlyRead(VenueUnavailable):
+    """A list that was not read to its end, or not all of it; ``found`` is what could be read."""
+
+    def __init__(self, why: str, found: Sequence[VenueOrder]) -> None:
+        super().__init__(why)
+        self.found = tuple(found)
 
 
 class CancelOutcome(StrEnum):

@@ -16,6 +16,7 @@ from tests.integration.alpaca.support import dripping, error, go, limit_order, l
 from tests.servers.alpaca import AlpacaServer
 from worker.core.types import Bar, Side
 from worker.venues.alpaca import AlpacaVenue
+from worker.venues.base import PartlyRead
 
 SINCE = datetime(2022, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
@@ -135,8 +136,22 @@ def test_orders_when_a_later_page_fails_are_unavailable_as_a_whole(server: Alpac
     server.page_size = 2
     newest = list(server.orders.values())[:1:-1]
     server.lie("GET /v2/orders", json.dumps(newest), 500)
-    with pytest.raises(VenueUnavailable):
+    with pytest.raises(PartlyRead) as caught:
         venue.open_orders()
+    assert sorted(o.venue_order_id for o in caught.value.found) == sorted(row["id"] for row in newest)
+
+
+def test_orders_when_one_of_them_cannot_be_read_are_unavailable_with_the_others(
+    server: AlpacaServer, venue: AlpacaVenue
+) -> None:
+    """A stop cancels those: one mangled row must not keep a hundred orders working."""
+    for _ in range(3):
+        venue.submit(limit_order(), go)
+    rows = list(server.orders.values())
+    server.lie("GET /v2/orders", json.dumps([rows[0], {**rows[1], "status": "teleported"}, rows[2], None]))
+    with pytest.raises(PartlyRead) as caught:
+        venue.open_orders()
+    assert {o.venue_order_id for o in caught.value.found} == {rows[0]["id"], rows[2]["id"]}
 
 
 def test_orders_when_full_pages_repeat_for_ever_are_unavailable(server: AlpacaServer, venue: AlpacaVenue) -> None:

@@ -22,12 +22,13 @@ from worker.emergency.latch import MemoryFile
 from worker.emergency.trader import TraderProcess
 from worker.emergency.worker import EmergencyWorker
 from worker.runtime import Heartbeat, StopSignals
-from worker.venues.base import CancelOutcome, CancelResult, Capabilities, Venue
+from worker.venues.base import CancelOutcome, CancelResult, Capabilities, PartlyRead, Venue
 from worker.watch import KeyWatcher
 
 
 class RecordingVenue:
-    """Working orders by id. ``down`` raises on reads; ``deaf`` accepts cancels and does nothing."""
+    """Working orders by id. ``down`` raises on reads; ``partly`` tells one order and raises; ``deaf`` accepts cancels
+    and does nothing."""
 
     name = "recording"
     mode = "simulated"
@@ -38,6 +39,7 @@ class RecordingVenue:
         self.working: dict[str, VenueOrder] = {}
         self.ledger: list[tuple[float, str, str]] = []
         self.down = False
+        self.partly = False
         self.deaf = False
 
     def place(self, client_order_id: str | None, side: Side = Side.BUY) -> str:
@@ -72,6 +74,8 @@ class RecordingVenue:
         with self.lock:
             if self.down:
                 raise VenueUnavailable("down")
+            if self.partly and self.working:
+                raise PartlyRead("a row that makes no sense", list(self.working.values())[:1])
             return list(self.working.values())
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:

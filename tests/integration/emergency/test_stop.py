@@ -209,9 +209,25 @@ def test_stop_when_the_venue_is_down_or_deaf_never_says_stopped_before_it_is_pro
         )
         running.venue.down = False
         eventually(lambda: document(store, "stop_report").get("orders_unconfirmed") == 1, what="unconfirmed")
-        assert document(store, "stop_report")["state"] == "STOPPING"
+        report = document(store, "stop_report")
+        assert (report["state"], report["orders_found"], report["orders_canceled"]) == ("STOPPING", 1, 0)
         running.venue.deaf = False
-        stopped(store, "trading_settings")
+        report = stopped(store, "trading_settings")
+        assert (report["orders_found"], report["orders_canceled"], report["orders_unconfirmed"]) == (1, 1, 0)
+
+
+def test_stop_when_the_list_of_orders_cannot_be_read_whole_cancels_what_is_in_it(
+    store: Store, redis_url: str, tmp_path: Path
+) -> None:
+    with Running(tmp_path, redis_url) as running:
+        turn_on(store)
+        store.client.set("risk_settings", b'{"emergency_stop_active": false, "on_stop": "cancel_entries"}')
+        for letter in "abc":
+            running.venue.place(f"sbe1r{letter}bcdefabcdef")
+        running.venue.partly = True
+        eventually(lambda: running.worker._memory.memory.on_stop == "cancel_entries", what="the policy is known")
+        store.client.set("trading_settings", OFF)
+        assert stopped(store, "trading_settings")["orders_canceled"] == 3
 
 
 def test_stop_when_one_of_ours_appears_after_it_reopens_and_a_foreign_one_is_left_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -148,6 +149,12 @@ def test_market_when_closed_keeps_active_and_trades_nothing(stocks: Stack, broke
     assert stocks.status("active") is True
     assert stocks.status("next_run") > (datetime.now(UTC) + timedelta(hours=16)).isoformat()
     assert broker.posts == {}
+    broker.is_open = True
+    stocks.trade_until(1, "filled", AAPL=0.08)  # one wrong answer of the clock must not cost the day
+    times = [f[b"time"].decode() for key in ("events", "equity") for _, f in stocks.redis.xrange(key)]
+    times += [at for name in stocks.redis.keys("order:*") for at, _ in json.loads(stocks.redis.hget(name, "history"))]
+    assert times
+    assert all(at.endswith("Z") for at in times), times
 
 
 def test_position_when_held_by_someone_else_is_shown_and_its_symbol_left_alone(

@@ -67,14 +67,15 @@ _ORDER_TYPE = {
 }
 _SIDE = {"buy": Side.BUY, "sell": Side.SELL, "sell_short": Side.SELL}
 
-DUPLICATE_ID = re.compile(r"client_order_id must be unique", re.IGNORECASE)
+DUPLICATE_ID = re.compile(r"client[ _-]?order[ _-]?id|\bunique\b|\bduplicate|already exists", re.IGNORECASE)
+"""Any word of our id in a refusal: the order may exist, and only asking for it tells."""
 NOT_FOUND_CODE = 40410000
 REFUSALS: dict[int, re.Pattern[str]] = {
     40010000: re.compile(r".*"),
-    40010001: re.compile(r"(?!.*client_order_id).*", re.DOTALL),
+    40010001: re.compile(r".*"),
     40110000: re.compile(r".*"),
     40310000: re.compile(r"(?!.*rate limit).*", re.DOTALL),
-    42210000: re.compile(r"(?!.*client_order_id).*", re.DOTALL),
+    42210000: re.compile(r".*"),
 }
 """The allow-list of final refusals, by body code and message; the HTTP status alone says too little."""
 
@@ -273,4 +274,5 @@ def structured(body: str) -> tuple[int, str] | None:
 def is_final_refusal(status: int, code: int, message: str) -> bool:
     """Whether an answer to a new order says that the order will never exist."""
     pattern = REFUSALS.get(code)
-    return 400 <= status < 500 and status not in {408, 429} and pattern is not None and bool(pattern.match(message))
+    told = pattern is not None and not DUPLICATE_ID.search(message) and bool(pattern.match(message))
+    return told and 400 <= status < 500 and status not in {408, 429}

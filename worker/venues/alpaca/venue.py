@@ -7,6 +7,7 @@ a timeout, nothing is sent twice, and the id is ours. Bodies are read raw, so th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -32,7 +33,7 @@ from worker.core.types import (
 )
 from worker.venues.alpaca import mapping, wire
 from worker.venues.alpaca.pairs import PAIR_CLASSES, Pairs, is_pair
-from worker.venues.base import CancelOutcome, CancelResult, Capabilities, SendGuard, UpdateStream
+from worker.venues.base import CancelOutcome, CancelResult, Capabilities, PartlyRead, SendGuard, UpdateStream
 
 ORDERS_PAGE, ACTIVITIES_PAGE, BARS_PAGE = 500, 100, 10_000
 T = TypeVar("T")
@@ -166,7 +167,11 @@ class AlpacaVenue:
 
     def open_orders(self) -> list[VenueOrder]:
         """A working order's finished legs, and the finished parent of working legs, are told but are not open."""
-        return [o for o in self._orders({"status": "open"}) if o.state not in FINAL]
+        try:
+            found = self._orders({"status": "open"})
+        except PartlyRead as error:
+            raise PartlyRead(str(error), [o for o in error.found if o.state not in FINAL]) from error
+        return [o for o in found if o.state not in FINAL]
 
     def orders_since(self, since: datetime) -> list[VenueOrder]:
         return self._orders({"status": "all", "after": rfc3339(since - timedelta(milliseconds=1))})
@@ -175,13 +180,18 @@ class AlpacaVenue:
         """All pages, newest first as the API likes it, returned oldest first; legs stand beside their parents.
 
         A short page does not end the list, since legs are rolled up after the page is cut: a page without news does.
+        Raises PartlyRead with what could be read.
         """
         found: list[VenueOrder] = []
         known: set[str] = set()
         page = {**query, "limit": ORDERS_PAGE, "direction": "desc", "nested": "true"}
         for _ in range(MAX_PAGES):
-            rows = wire.rows(partial(self._trading.get, "/orders", page))
-            told = wire.read(partial(self._pairs.orders, rows[::-1]))
+            rows: list[Any] = []
+            try:
+                rows = wire.rows(partial(self._trading.get, "/orders", page))
+                told = wire.read(partial(self._pairs.orders, rows[::-1]))
+            except VenueUnavailable as error:
+                raise PartlyRead(str(error), self._readable(rows) + found) from error
             new = [o for o in told if o.venue_order_id not in known]
             known.update(o.venue_order_id for o in new)
             found = new + found
@@ -190,7 +200,15 @@ class AlpacaVenue:
             if not new:
                 break
             page = {**page, "until": wire.read(partial(mapping.until, rows))}
-        raise VenueUnavailable(f"no end of orders after {len(found)}")
+        raise PartlyRead(f"no end of orders after {len(found)}", found)
+
+    def _readable(self, rows: Sequence[Any]) -> list[VenueOrder]:
+        """The orders of a page that can be read, whatever stands beside them."""
+        found: list[VenueOrder] = []
+        for row in reversed(rows):
+            with suppress(KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
+                found += self._pairs.orders([row])
+        return found
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
         query = {"client_order_id": client_order_id}

@@ -93,7 +93,7 @@ def _submit_error(error: Any) -> VenueError:
         return VenueAmbiguous(f"HTTP {status}: {str(error)[:200]}")
     code, message = body
     if mapping.DUPLICATE_ID.search(message):
-        return VenueAmbiguous(f"the client order id exists: {message}")
+        return VenueAmbiguous(f"the client order id exists, or so it seems: {message}")
     if mapping.is_final_refusal(status, code, message):
         return VenueRejected(message, str(code))
     return VenueAmbiguous(f"HTTP {status}, code {code}: {message}")
