@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from shared.bots import BotControl
+from shared.bots import BotControl, read_strays
 from shared.clock import SystemClock, rfc3339
 from shared.config import load_config
 from shared.documents import parse_json
 from shared.errors import DocumentError
-from shared.store import Store
+from shared.store import Store, translated_errors
 from worker.cli.common import exit_codes, fail, open_store, print_json
 from worker.cli.operate import actor
 
@@ -47,6 +47,8 @@ def list_bots(as_json: Json = False) -> None:
     with exit_codes():
         store, control = _control()
         rows = [_row(store, control, bot_id) for bot_id in control.ids()]
+        for stray in read_strays(store):
+            typer.echo(f"sixbot: {stray}", err=True)
     if as_json:
         print_json(rows)
         return
@@ -68,13 +70,20 @@ def list_bots(as_json: Json = False) -> None:
     Console(highlight=False).print(table)
 
 
+def _hint(store: Store, bot_id: int) -> str:
+    """Where only the list lacks it: its document was SET and its number not SADDed."""
+    with translated_errors():
+        there = store.client.exists(store.keys.bot(bot_id))
+    return f"; {store.keys.bot(bot_id)} is set, and SADD {store.keys.bots} {bot_id} makes it one" if there else ""
+
+
 @bot_app.command("show")
 def show(bot_id: BotId) -> None:
     """One bot's values, with version, error and status, as JSON."""
     with exit_codes():
         store, control = _control()
         if bot_id not in control.ids():
-            fail(f"there is no bot {bot_id}: `sixbot bot list` shows them")
+            fail(f"there is no bot {bot_id}: `sixbot bot list` shows them{_hint(store, bot_id)}")
         print_json(_row(store, control, bot_id))
 
 
@@ -90,7 +99,7 @@ def _change(bot_id: int, changes: dict[str, Any], *, create: bool = False) -> No
     with exit_codes():
         store, control = _control()
         if not create and bot_id not in control.ids():
-            fail(f"there is no bot {bot_id}: `sixbot bot set {bot_id} --json …` creates it")
+            fail(f"there is no bot {bot_id}: `sixbot bot set {bot_id} --json …` creates it{_hint(store, bot_id)}")
         control.change(bot_id, changes, actor())
         print_json(_row(store, control, bot_id))
 

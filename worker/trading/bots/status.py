@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -71,11 +71,17 @@ class BotStatus:
         told = {"bot_id": CYCLE_BOT, "kind": "cycle", "state": state, **_in_force(document)}
         self._write(CYCLE_BOT, lambda: told, document)
 
-    def publish_lost(self, bot_id: int, document: BotDocument, accounts: tuple[str, ...]) -> None:
-        """A bot whose account does not exist."""
+    @staticmethod
+    def explained(document: BotDocument, accounts: tuple[str, ...]) -> BotDocument:
+        """The document of a bot that can run nowhere, with the reason."""
         fault = f"account: no account is called {document.value.account!r}: choose from {', '.join(accounts)}"
-        told = {"bot_id": bot_id, "kind": "stream", "state": "no_account", **_in_force(document)}
-        self._write(bot_id, lambda: {**told, "config_error": document.error or fault}, document)
+        return replace(document, error=document.error or fault)
+
+    def publish_lost(self, bot_id: int, document: BotDocument) -> None:
+        """A bot that can run nowhere: without a document, or for an account that does not exist."""
+        state = "no_account" if document.listed else "no_document"
+        told = {"bot_id": bot_id, "kind": "stream", "state": state, **_in_force(document)}
+        self._write(bot_id, lambda: told, document)
 
     def forget(self, bot_id: int) -> None:
         """The bot is gone, and nothing of it is open. Raises StoreError."""
