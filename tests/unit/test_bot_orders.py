@@ -252,6 +252,21 @@ def test_entry_when_it_does_not_fill_is_cancelled_after_the_maker_timeout() -> N
     assert bench.bot.manager.counters.expired == 1
 
 
+def test_entry_when_it_is_denied_or_refused_counts_as_refused_and_not_as_one_that_was_tried_and_expired() -> None:
+    """The counters are what tells an owner why a bot does not trade."""
+    bench = Bench()
+    bench.sender.switches = switches({**FREE, "reduce_only": True})
+    assert bench.enter().startswith("REDUCE_ONLY")
+    counters = bench.bot.manager.counters
+    assert (counters.entries, counters.expired, counters.refused) == (0, 0, 1)
+    bench.look()
+    bench.venue.moods.append("reject")
+    bench.enter()
+    assert (counters.entries, counters.expired, counters.refused) == (1, 0, 2)
+    bench.bot.manager.on_switch(on=False)
+    assert bench.enter() == "SWITCHED_OFF: trading is not on"
+
+
 def test_position_when_the_target_is_reached_closes_as_tp_hit_net_of_fees() -> None:
     bench = held_bench()
     (exit_order,) = bench.exits()
@@ -286,7 +301,7 @@ def test_position_when_a_person_asks_closes_as_manual_and_no_entry_follows() -> 
     bench.act()
     bench.trade(START)
     assert bench.closed() == ["MANUAL"]
-    assert bench.enter() == "off"
+    assert bench.enter().startswith("SWITCHED_OFF")
 
 
 def test_target_when_the_entry_fills_in_parts_is_resized_to_what_is_held() -> None:
@@ -335,7 +350,7 @@ def test_switch_when_off_allows_no_exit_and_when_on_again_arms_exits_first() -> 
     bench.reconcile()
     bench.advance(5)
     assert bench.exits() == []
-    assert bench.enter() == "off"
+    assert bench.enter().startswith("SWITCHED_OFF")
     bench.ledger.switches = bench.on
     bench.advance(1)
     assert [o.limit_price for o in bench.exits()] == [Decimal("101.00")]
