@@ -16,7 +16,6 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from shared.accounts import DEFAULT_ACCOUNT, AccountConfig, Mode
-from shared.bots import BotControl
 from shared.clock import Clock, SystemClock, TradingCalendar
 from shared.config import DEFAULT_TICKERS, Config
 from shared.errors import ConfigError, StoreError
@@ -335,12 +334,15 @@ def run_trading(config: Config, account: str | None) -> ExitCode:
     return ExitCode.OK
 
 
-def run_bot(config: Config, bot_id: int, tell: Notes) -> ExitCode:
-    """One bot in the foreground, as the trader of its account. Raises AccountLocked naming who trades it already."""
+def run_bot(config: Config, bot_id: int, account_name: str, configure: Callable[[], object], tell: Notes) -> ExitCode:
+    """One bot in the foreground, as the trader of its account; ``configure`` writes its document once that is certain.
+
+    Raises AccountLocked naming who trades the account already.
+    """
     clock, signals = SystemClock(), StopSignals()
     signals.install()
     store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
-    account = config.account(BotControl(store, clock).read(bot_id).value.account)
+    account = config.account(account_name)
     name = process_name("trading", account.name)
     lock = AccountLock(config.run_dir, account.name)
     lock.acquire()
@@ -348,6 +350,7 @@ def run_bot(config: Config, bot_id: int, tell: Notes) -> ExitCode:
     if holder is not None and not holder.decode(errors="replace").startswith(f"{lock.identity}#"):
         lock.release()
         raise AccountLocked(f"{store.keys.lease(account.name)} is held by {holder.decode(errors='replace')}")
+    configure()
     logger = configure_logging(name, config.log_level, config.log_format, config.log_dir)
     pulse = ProcessPulse(Heartbeat(name, store, clock), [account.name], clock)
     own, venue = pulse.accounts[account.name], open_venue(account, clock)

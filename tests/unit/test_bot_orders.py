@@ -16,6 +16,7 @@ from shared.bots import BotSettings, default_bot
 from shared.clock import ManualClock, TradingCalendar
 from shared.errors import OrderNotFound, VenueAmbiguous, VenueRejected, VenueUnavailable
 from tests.builders import NOW, switches
+from worker.core.decide import round_down
 from worker.core.ledger import Change
 from worker.core.matching import EngineOptions, Holding
 from worker.core.types import (
@@ -241,6 +242,16 @@ def test_entry_when_it_is_sent_is_a_post_only_limit_at_the_bid_for_the_capital()
     assert (intent.bot_id, intent.effect, intent.confidence) == ("7", Effect.ENTRY, "0.9")
 
 
+def test_entry_when_its_figures_are_round_is_written_in_plain_digits() -> None:
+    """1000 / 100.0 is 1E+1 to a Decimal; people and other programs read these figures."""
+    bench = Bench(stop_loss_pct=0.5)
+    bench.price = Decimal("200.0")
+    assert bench.enter() == ""
+    (order,) = bench.ledger.orders()
+    assert (str(order.qty), order.stop_loss) == ("5", "100")
+    assert str(round_down(Decimal("1E+3"), Decimal(1))) == "1000"
+
+
 def test_entry_when_it_does_not_fill_is_cancelled_after_the_maker_timeout() -> None:
     bench = Bench()
     bench.enter(Decimal(99))
@@ -301,7 +312,7 @@ def test_position_when_a_person_asks_closes_as_manual_and_no_entry_follows() -> 
     bench.act()
     bench.trade(START)
     assert bench.closed() == ["MANUAL"]
-    assert bench.enter().startswith("SWITCHED_OFF")
+    assert bench.enter() == "off"
 
 
 def test_target_when_the_entry_fills_in_parts_is_resized_to_what_is_held() -> None:

@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from shared.bots import BotControl, read_strays
+from shared.bots import BotControl, judge_bot, read_strays
 from shared.clock import SystemClock, rfc3339
 from shared.config import load_config
-from shared.documents import parse_json
+from shared.documents import dump_json, parse_json
 from shared.errors import DocumentError
 from shared.store import Store, translated_errors
 from worker.cli.common import exit_codes, fail, open_store, print_json
@@ -159,9 +159,12 @@ def run(
         changes = _fields(config_json, "--config-json") if config_json is not None else {}
         if symbol is not None:
             changes["symbol"] = symbol
-        config = load_config()
-        _control()[1].change(bot_id, {"enabled": True, "close_positions": False} | changes, actor())
-        run_bot(config, bot_id, _line)
+        config, control = load_config(), _control()[1]
+        changes = {"enabled": True, "close_positions": False} | changes
+        judged = judge_bot(bot_id, dump_json({"bot_id": bot_id} | changes), control.read(bot_id).value)
+        if judged.error is not None:
+            raise judged.error
+        run_bot(config, bot_id, judged.value.account, lambda: control.change(bot_id, changes, actor()), _line)
 
 
 def _line(kind: str, /, **fields: object) -> None:

@@ -303,7 +303,7 @@ class BotManager:
         target = to_tick(price * (1 + settings.profit_target_pct), instrument.tick_size, ROUND_CEILING)
         stop = price * (1 - settings.stop_loss_pct)
         return Submit(
-            name, name, settings.symbol, Effect.ENTRY, qty, price, "", confidence, str(target), str(stop.normalize())
+            name, name, settings.symbol, Effect.ENTRY, qty, price, "", confidence, str(target), f"{stop.normalize():f}"
         )
 
     # -- what to do -----------------------------------------------------------------------------------------------

@@ -73,6 +73,12 @@ def test_bot_run_when_in_the_foreground_trades_tells_each_event_as_a_line_and_dr
     second = sixbot(stack, "bot", "run", "--bot-id", "7")
     assert second.returncode == 1
     assert f"process {foreground.process.pid}" in second.stderr
+    # another bot, where the account has its trader: refused, and not switched on behind that refusal
+    for words in (["--bot-id", "8"], ["--bot-id", "8", "--config-json", '{"account": "nowhere"}']):
+        refused = sixbot(stack, "bot", "run", *words, "--symbol", "AAPL")
+        assert refused.returncode != 0
+    assert "'nowhere'" in refused.stderr
+    assert (stack.json("bot:8"), stack.redis.sismember("bots", 8)) == (None, 0)
     foreground.process.send_signal(signal.SIGTERM)
     assert foreground.process.wait(30) == 0
     assert foreground.lines()[-1]["event"] == "stopped"
