@@ -21,7 +21,7 @@ from worker.core.types import LastPrice
 from worker.trading.bots.documents import BotDocument, BotDocuments
 from worker.trading.bots.pipeline import Crossing, Decision, Lane, ModelSource
 from worker.trading.bots.runner import BotRunner
-from worker.trading.bots.sender import OrderSender
+from worker.trading.bots.sender import OrderSender, too_old
 from worker.trading.bots.sources import Sources
 from worker.trading.bots.status import BotStatus, Shown
 from worker.trading.ports import Book, Switches
@@ -51,7 +51,6 @@ class _Bot:
     lane: Lane
     document: BotDocument
     late: int = 0
-    priced_at: float = 0.0
 
 
 class Fleet:
@@ -79,6 +78,7 @@ class Fleet:
         self._bots: dict[int, _Bot] = {}
         self._models: dict[tuple[int, int], Model] = {}
         self._cycle: BotDocument | None = None
+        self._venue_prices: dict[str, tuple[float, LastPrice | None]] = {}
         self._lost: dict[int, BotDocument] = {}
         self._loaded = -1
         self._stop = threading.Event()
@@ -208,15 +208,27 @@ class Fleet:
         bot.runner.act()
 
     def _look_at_venue(self, bot: _Bot, symbol: str) -> None:
-        """While the feed is away the venue's own last price stands in, so that a stop-loss is not blind."""
-        now = self._clock.monotonic()
-        if self._sources.live(symbol) or now < bot.priced_at + PRICE_SECONDS:
+        """While a symbol's trades do not arrive the venue's own last price stands in, so that a stop-loss is not blind.
+
+        A feed lives on any symbol's trades, and on the server's answers; a price that is too old is none either.
+        """
+        if self._sources.live(symbol) and not self._quiet(symbol):
             return
-        bot.priced_at = now
-        try:
-            bot.runner.on_price(symbol, self._sender.venue_price(symbol))
-        except VenueError as error:
-            self._logger.info("no_price", symbol=symbol, error=str(error))
+        now = self._clock.monotonic()
+        asked, last = self._venue_prices.get(symbol, (float("-inf"), None))
+        if now >= asked + PRICE_SECONDS:  # one question for all bots
+            try:
+                last = self._sender.venue_price(symbol)
+            except VenueError as error:
+                last = None
+                self._logger.info("no_price", symbol=symbol, error=str(error))
+            self._venue_prices[symbol] = (now, last)
+        if last is not None:
+            bot.runner.on_price(symbol, last)
+
+    def _quiet(self, symbol: str) -> bool:
+        switches = self._sender.switches
+        return switches is None or too_old(self._sources.last(symbol), self._clock.now(), switches.risk.value)
 
     def _priced(self, bot: _Bot, symbol: str, last: LastPrice) -> None:
         bot.runner.on_price(symbol, last)
