@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from shared.bots import CYCLE_BOT
-from shared.clock import Clock, rfc3339
+from shared.clock import Clock, parse_rfc3339, rfc3339
 from shared.store import Store, translated_errors
 from worker.core.bots import BotPosition
 from worker.core.trades import moment_of
@@ -20,7 +22,9 @@ from worker.trading.ports import Notes
 EVERY_SECONDS = 1.0
 MOST_AT_ONCE = 100
 AGAIN_SECONDS = 10.0
-"""How often it is written although nothing changed: somebody may have mangled it."""
+"""How often it is written although nothing changed: somebody may have mangled it. Every second while anything is open:
+where the process is killed, its last status tells since when nobody watches."""
+LONGEST_SECONDS = 10 * 365 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,13 @@ class BotStatus:
         self._before: dict[int, float] = {}
 
     def resume(self, bot_id: int) -> None:
-        """Go on counting where the last process stopped. Raises StoreError."""
+        """Go on counting where the last process stopped, and count the time since as well where something was held.
+
+        Raises StoreError.
+        """
         found = self._store.get_json(self._store.keys.bot_status(bot_id))
-        total = found.get("unprotected_seconds_total") if isinstance(found, dict) else None
-        self._before[bot_id] = float(total) if isinstance(total, int | float) else 0.0
+        before = found if isinstance(found, dict) else {}
+        self._before[bot_id] = _total(before) + _without_a_trader(before, self._clock.now())
 
     def due(self, bot_id: int, document: BotDocument) -> bool:
         """Whether to look at a bot at all: a second has passed, or another document is in force."""
@@ -96,7 +103,8 @@ class BotStatus:
         if stamp == urgent and now - looked < EVERY_SECONDS:
             return False
         document = build()
-        if stamp == urgent and before == document and now - written < AGAIN_SECONDS:
+        again = EVERY_SECONDS if document.get("positions") else AGAIN_SECONDS
+        if stamp == urgent and before == document and now - written < again:
             self._written[bot_id] = (before, stamp, now, written)
             return False
         told = {**document, "account": self._account, "updated_at": rfc3339(self._clock.now())}
@@ -179,3 +187,29 @@ def _state(shown: Shown) -> str:
     if shown.feed.get("state") != "live":
         return "no_feed"
     return "running" if shown.feed.get("ready") else "warming_up"
+
+
+def _total(before: Mapping[str, Any]) -> float:
+    total = before.get("unprotected_seconds_total")
+    known = isinstance(total, int | float) and not isinstance(total, bool) and 0 <= total <= LONGEST_SECONDS
+    return float(cast("float", total)) if known else 0.0
+
+
+def _without_a_trader(before: Mapping[str, Any], now: datetime) -> float:
+    """Seconds since a status that shows something held; whoever mangled it is not believed."""
+    rows, at = before.get("positions"), before.get("updated_at")
+    if not isinstance(rows, list) or not isinstance(at, str) or not any(map(_is_held, rows)):
+        return 0.0
+    try:
+        passed = (now - parse_rfc3339(at)).total_seconds()
+    except ValueError:
+        return 0.0
+    return passed if 0 <= passed <= LONGEST_SECONDS else 0.0
+
+
+def _is_held(row: object) -> bool:
+    quantity = row.get("quantity") if isinstance(row, dict) else None
+    try:
+        return isinstance(quantity, str) and Decimal(quantity) > 0
+    except InvalidOperation:
+        return False
