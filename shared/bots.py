@@ -88,10 +88,44 @@ def judge_bot(bot_id: int, raw: bytes | None, good: BotSettings) -> Reading[BotS
 
 def read_ids(store: Store) -> list[int]:
     """Ids in ``bots``, ascending, bot 1 always among them; what is no id is passed over. Raises StoreError."""
+    numbers = map(_number_of, _members(store))
+    return sorted({n for n in numbers if n is not None} | {CYCLE_BOT})
+
+
+def _members(store: Store) -> set[bytes]:
     with translated_errors():
-        members = cast("set[bytes]", store.client.smembers(store.keys.bots))
-    found = {int(m) for m in members if m.isdigit() and len(m) <= 10}
-    return sorted({n for n in found if 1 <= n <= MAX_BOT_ID} | {CYCLE_BOT})
+        return cast("set[bytes]", store.client.smembers(store.keys.bots))
+
+
+def _number_of(name: bytes) -> int | None:
+    """A bot's number in the one way to write it: removing ``7`` must remove what ``07`` would have been."""
+    if not name.isdigit() or len(name) > 10 or name.startswith(b"0"):
+        return None
+    return number if (number := int(name)) <= MAX_BOT_ID else None
+
+
+def read_strays(store: Store) -> list[str]:
+    """What somebody wrote for a bot that is none, each with what to do: documents whose number ``bots`` does not hold,
+    names in ``bots`` that are no number. Looks through all keys. Raises StoreError."""
+    keys = store.keys
+    try:
+        members = _members(store)
+    except StoreRefused:
+        return [f"{keys.bots} holds another Redis type than a set: DEL {keys.bots}, and SADD each bot's number"]
+    start = keys.bots[:-1] + ":"
+    with translated_errors():
+        names = [bytes(key)[len(start.encode()) :] for key in store.client.scan_iter(match=f"{start}*", count=1000)]
+    found: list[str] = []
+    for name in sorted(n for n in names if b":" not in n and n not in members and n != b"%d" % CYCLE_BOT):
+        shown = name.decode(errors="backslashreplace")
+        if _number_of(name) is None:
+            found.append(f"{start}{shown} is no bot's document: {shown!r} is no bot's number")
+        else:
+            found.append(f"{start}{shown} is not in the set {keys.bots} and does not run: SADD {keys.bots} {shown}")
+    for name in sorted(m for m in members if _number_of(m) is None):
+        shown = name.decode(errors="backslashreplace")
+        found.append(f"{shown!r} is no bot's number (1 to {MAX_BOT_ID}): SREM {keys.bots} {shown}")
+    return found
 
 
 def last_good_bot(store: Store, bot_id: int) -> BotSettings:

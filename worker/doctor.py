@@ -11,9 +11,11 @@ from typing import Any
 
 import redis
 
+from shared.bots import read_strays
 from shared.config import Config
-from shared.errors import ConfigError
-from shared.store import connect
+from shared.errors import ConfigError, StoreError
+from shared.keys import Keys
+from shared.store import Store, connect
 from worker.embedded import KEYSPACE_EVENTS
 from worker.emergency.latch import read_memories
 from worker.supervisor.server import refuse_unsafe_server
@@ -41,7 +43,23 @@ def examine(config: Config) -> list[Finding]:
         client.ping()
     except (ConfigError, redis.RedisError, OSError) as error:
         return [*findings, Finding("redis", "failed", str(error), "start it with `sixbot up`, or set REDIS_URL")]
-    return [*findings, Finding("redis", "ok", "answers"), *_redis(client)]
+    return [
+        *findings,
+        Finding("redis", "ok", "answers"),
+        *_redis(client),
+        _bots(Store(client, Keys(config.sixbot_key_prefix))),
+    ]
+
+
+def _bots(store: Store) -> Finding:
+    """Nothing was written for a bot that then does not run."""
+    try:
+        strays = read_strays(store)
+    except StoreError as error:
+        return Finding("bots", "failed", str(error))
+    if strays:
+        return Finding("bots", "warning", "; ".join(strays), "as it says, or DEL what is not meant")
+    return Finding("bots", "ok", "every document is in the set, and every name in it is a number")
 
 
 def _libgomp() -> Finding:

@@ -16,6 +16,7 @@ from shared.bots import BotSettings, default_bot
 from shared.clock import ManualClock, TradingCalendar
 from shared.errors import OrderNotFound, VenueAmbiguous, VenueRejected, VenueUnavailable
 from tests.builders import NOW, switches
+from worker.core.decide import round_down
 from worker.core.ledger import Change
 from worker.core.matching import EngineOptions, Holding
 from worker.core.types import (
@@ -243,6 +244,16 @@ def test_entry_when_it_is_sent_is_a_post_only_limit_at_the_bid_for_the_capital()
     assert (intent.bot_id, intent.effect, intent.confidence) == ("7", Effect.ENTRY, "0.9")
 
 
+def test_entry_when_its_figures_are_round_is_written_in_plain_digits() -> None:
+    """1000 / 100.0 is 1E+1 to a Decimal; people and other programs read these figures."""
+    bench = Bench(stop_loss_pct=0.5)
+    bench.price = Decimal("200.0")
+    assert bench.enter() == ""
+    (order,) = bench.ledger.orders()
+    assert (str(order.qty), order.stop_loss) == ("5", "100")
+    assert str(round_down(Decimal("1E+3"), Decimal(1))) == "1000"
+
+
 def test_entry_when_it_does_not_fill_is_cancelled_after_the_maker_timeout() -> None:
     bench = Bench()
     bench.enter(Decimal(99))
@@ -252,6 +263,21 @@ def test_entry_when_it_does_not_fill_is_cancelled_after_the_maker_timeout() -> N
     assert bench.venue.open_orders() == []
     assert not bench.bot.busy
     assert bench.bot.manager.counters.expired == 1
+
+
+def test_entry_when_it_is_denied_or_refused_counts_as_refused_and_not_as_one_that_was_tried_and_expired() -> None:
+    """The counters are what tells an owner why a bot does not trade."""
+    bench = Bench()
+    bench.sender.switches = switches({**FREE, "reduce_only": True})
+    assert bench.enter().startswith("REDUCE_ONLY")
+    counters = bench.bot.manager.counters
+    assert (counters.entries, counters.expired, counters.refused) == (0, 0, 1)
+    bench.look()
+    bench.venue.moods.append("reject")
+    bench.enter()
+    assert (counters.entries, counters.expired, counters.refused) == (1, 0, 2)
+    bench.bot.manager.on_switch(on=False)
+    assert bench.enter() == "SWITCHED_OFF: trading is not on"
 
 
 def test_position_when_the_target_is_reached_closes_as_tp_hit_net_of_fees() -> None:
@@ -337,7 +363,7 @@ def test_switch_when_off_allows_no_exit_and_when_on_again_arms_exits_first() -> 
     bench.reconcile()
     bench.advance(5)
     assert bench.exits() == []
-    assert bench.enter() == "off"
+    assert bench.enter().startswith("SWITCHED_OFF")
     bench.ledger.switches = bench.on
     bench.advance(1)
     assert [o.limit_price for o in bench.exits()] == [Decimal("101.00")]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from shared.bots import BotControl
+from collections.abc import Callable
+
 from shared.clock import SystemClock
 from shared.config import Config
 from shared.keys import Keys
@@ -52,17 +53,21 @@ def run(config: Config, account: str | None) -> ExitCode:
     return ExitCode.OK
 
 
-def run_bot(config: Config, bot_id: int, tell: Notes) -> ExitCode:
-    """One bot in the foreground, as the trader of its account. Raises AccountLocked naming who trades it already."""
+def run_bot(config: Config, bot_id: int, account_name: str, configure: Callable[[], object], tell: Notes) -> ExitCode:
+    """One bot in the foreground, as the trader of its account; ``configure`` writes its document once that is certain.
+
+    Raises AccountLocked naming who trades the account already.
+    """
     clock = SystemClock()
     store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
-    account = config.account(BotControl(store, clock).read(bot_id).value.account)
+    account = config.account(account_name)
     lock = AccountLock(config.run_dir, account.name)
     lock.acquire()
     holder = store.read_raw(store.keys.lease(account.name))
     if holder is not None and not holder.decode(errors="replace").startswith(f"{lock.identity}#"):
         lock.release()
         raise AccountLocked(f"{store.keys.lease(account.name)} is held by {holder.decode(errors='replace')}")
+    configure()
     process = Process.begin(process_name("trading", account.name), config)
     pulse = ProcessPulse(process.heartbeat(), [account.name], clock)
     own, venue = pulse.accounts[account.name], open_venue(account, clock)

@@ -136,6 +136,7 @@ class BotManager:
             return
         self.counters.refused += 1
         if action.effect is Effect.ENTRY:
+            self.counters.entries -= 1
             self._forget(found, now)
             return
         found.exits.pop(action.client_order_id, None)
@@ -187,7 +188,9 @@ class BotManager:
     def enter(self, instrument: Instrument, bid: Decimal, confidence: str, now: float) -> Submit | str:
         """A post-only limit buy at the bid for ``capital_per_trade``; else why there is none."""
         settings = self.settings
-        if not self._on or not settings.enabled or settings.close_positions:
+        if not self._on:
+            return "SWITCHED_OFF: trading is not on"
+        if not settings.enabled or settings.close_positions:
             return "off"
         if len(self.positions) >= settings.max_positions:
             return "max_positions"
@@ -202,7 +205,7 @@ class BotManager:
         target = to_tick(price * (1 + settings.profit_target_pct), instrument.tick_size, ROUND_CEILING)
         stop = price * (1 - settings.stop_loss_pct)
         return Submit(
-            name, name, settings.symbol, Effect.ENTRY, qty, price, "", confidence, str(target), str(stop.normalize())
+            name, name, settings.symbol, Effect.ENTRY, qty, price, "", confidence, str(target), f"{stop.normalize():f}"
         )
 
     # -- what to do -----------------------------------------------------------------------------------------------
@@ -378,7 +381,13 @@ class BotManager:
             self._unprotected += max(now - position.uncovered_since, 0.0)
         del self.positions[position.id]
         self._due.pop(position.id, None)
-        if not position.bought_qty:
+        if position.entry is not None and not position.bought_qty:
+            self._count_unfilled(position.entry)
+
+    def _count_unfilled(self, entry: Order) -> None:
+        if entry.state in {_S.REJECTED, _S.NOT_SENT}:
+            self.counters.refused += 1
+        else:
             self.counters.expired += 1
 
     def closed(self, reason: str) -> None:

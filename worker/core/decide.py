@@ -43,8 +43,8 @@ def exit_size(settings: TradingSettings, sellable: Decimal, instrument: Instrume
 
 
 def round_down(quantity: Decimal, step: Decimal) -> Decimal:
-    """To a whole number of lots, towards zero."""
-    return max((quantity / step).to_integral_value(ROUND_DOWN) * step, ZERO) if step > 0 else quantity
+    """To a whole number of lots, towards zero; in plain digits, never as 1E+1."""
+    return max((quantity / step).to_integral_value(ROUND_DOWN) * step + ZERO, ZERO) if step > 0 else quantity
 
 
 def passive_limit(side: Side, reference: Decimal, offset_pct: Decimal, tick: Decimal) -> Decimal:

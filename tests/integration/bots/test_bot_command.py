@@ -73,6 +73,12 @@ def test_bot_run_when_in_the_foreground_trades_tells_each_event_as_a_line_and_dr
     second = sixbot(stack, "bot", "run", "--bot-id", "7")
     assert second.returncode == 1
     assert f"process {foreground.process.pid}" in second.stderr
+    # another bot, where the account has its trader: refused, and not switched on behind that refusal
+    for words in (["--bot-id", "8"], ["--bot-id", "8", "--config-json", '{"account": "nowhere"}']):
+        refused = sixbot(stack, "bot", "run", *words, "--symbol", "AAPL")
+        assert refused.returncode != 0
+    assert "'nowhere'" in refused.stderr
+    assert (stack.json("bot:8"), stack.redis.sismember("bots", 8)) == (None, 0)
     foreground.process.send_signal(signal.SIGTERM)
     assert foreground.process.wait(30) == 0
     assert foreground.lines()[-1]["event"] == "stopped"
@@ -88,15 +94,21 @@ def test_bot_commands_when_used_change_the_document_and_refuse_what_is_wrong(
     def bot(*words: str) -> Any:
         return runner.invoke(app, ["bot", *words])
 
-    made = bot("set", "7", "--json", '{"symbol": "AAPL", "holding_time": 60}')
+    made = bot("create", "7", "--json", '{"symbol": "AAPL", "holding_time": 60}')
     assert (made.exit_code, json.loads(made.stdout)["holding_time"]) == (0, 60)
+    again = bot("create", "7")
+    assert (again.exit_code, "there is a bot 7 already" in again.stderr) == (1, True)
     wrong = bot("set", "7", "--json", '{"stop_loss_pct": 2}')
     assert (wrong.exit_code, "stop_loss_pct: " in wrong.stderr, "(got 2)" in wrong.stderr) == (1, True, True)
-    assert bot("enable", "7").exit_code == 0
+    assert json.loads(bot("enable", "7", "--json").stdout) == json.loads(bot("show", "7", "--json").stdout)
+    assert "no trader" in bot("list").stdout
+    long_ago = {"state": "running", "positions": [], "updated_at": "2025-01-01T00:00:00Z"}
+    store.put_json("bot:7:status", long_ago)
+    assert "running" not in bot("list").stdout
     rows = json.loads(bot("list", "--json").stdout)
     assert [(r["bot_id"], r["kind"], r["enabled"]) for r in rows] == [(1, "cycle", True), (7, "stream", True)]
     assert json.loads(bot("close", "7").stdout)["close_positions"] is True
-    assert bot("delete", "7").exit_code == 0
+    assert json.loads(bot("delete", "7", "--json").stdout) == {"deleted": 7}
     gone = bot("show", "7")
     assert (gone.exit_code, "there is no bot 7" in gone.stderr) == (1, True)
     assert bot("delete", "1").exit_code == 1

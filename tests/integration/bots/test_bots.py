@@ -281,3 +281,24 @@ def stream_is_silent(stack: BotStack) -> None:
     stack.market.stream.refuse = HTTPStatus.SERVICE_UNAVAILABLE
     stack.market.stream.drop()
     eventually(lambda: stack.bot_status(8)["state"] == "no_feed", what="the silence to be noticed")
+
+
+def test_position_when_its_symbol_alone_falls_silent_is_watched_at_the_venues_price(
+    two_symbols: BotStack, exchange: ExchangeServer
+) -> None:
+    """The socket lives on the other symbol's trades; a dead stream must not blind a stop-loss."""
+    stack = two_symbols
+    stack.set("risk_settings", FREE_RISK[:-1] + ', "stale_data_seconds": 2}')
+    stack.bot(8, symbol="MSFT")
+    begin(stack)
+    assert held(stack, 8)["phase"] == "active"
+    stack.bot(8, symbol="MSFT", enabled=False)
+    exchange.set_price("MSFT", Decimal(94))
+
+    def closed() -> bool:
+        stack.market.trade(symbol="AAPL")
+        return bool(stack.closed())
+
+    eventually(closed, what="the stop-loss", tell=lambda: str(stack.bot_status(8)))
+    assert (stack.closed()[0]["bot_id"], stack.closed()[0]["exit_reason"]) == ("8", "SL_HIT")
+    assert stack.bot_status(7)["feed"]["state"] == "live"

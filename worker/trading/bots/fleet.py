@@ -11,6 +11,7 @@ from typing import Protocol
 
 import structlog
 
+from shared.accounts import DEFAULT_ACCOUNT
 from shared.bots import CYCLE_BOT, BotSettings
 from shared.clock import Clock
 from shared.errors import SixbotError, StoreError, StoreRefused, VenueError
@@ -20,7 +21,7 @@ from worker.core.types import LastPrice
 from worker.trading.bots.documents import BotDocument, BotDocuments
 from worker.trading.bots.pipeline import Crossing, Decision, Lane, ModelSource
 from worker.trading.bots.runner import BotRunner
-from worker.trading.bots.sender import OrderSender
+from worker.trading.bots.sender import OrderSender, too_old
 from worker.trading.bots.sources import Sources
 from worker.trading.bots.status import BotStatus, Shown
 from worker.trading.ports import Book, Switches
@@ -50,7 +51,6 @@ class _Bot:
     lane: Lane
     document: BotDocument
     late: int = 0
-    priced_at: float = 0.0
 
 
 class Fleet:
@@ -78,7 +78,8 @@ class Fleet:
         self._bots: dict[int, _Bot] = {}
         self._models: dict[tuple[int, int], Model] = {}
         self._cycle: BotDocument | None = None
-        self._elsewhere: dict[int, BotDocument] = {}
+        self._venue_prices: dict[str, tuple[float, LastPrice | None]] = {}
+        self._lost: dict[int, BotDocument] = {}
         self._loaded = -1
         self._stop = threading.Event()
         self._loader = threading.Thread(target=self._load_models, name="bot-models", daemon=True)
@@ -207,15 +208,27 @@ class Fleet:
         bot.runner.act()
 
     def _look_at_venue(self, bot: _Bot, symbol: str) -> None:
-        """While the feed is away the venue's own last price stands in, so that a stop-loss is not blind."""
-        now = self._clock.monotonic()
-        if self._sources.live(symbol) or now < bot.priced_at + PRICE_SECONDS:
+        """While a symbol's trades do not arrive the venue's own last price stands in, so that a stop-loss is not blind.
+
+        A feed lives on any symbol's trades, and on the server's answers; a price that is too old is none either.
+        """
+        if self._sources.live(symbol) and not self._quiet(symbol):
             return
-        bot.priced_at = now
-        try:
-            bot.runner.on_price(symbol, self._sender.venue_price(symbol))
-        except VenueError as error:
-            self._logger.info("no_price", symbol=symbol, error=str(error))
+        now = self._clock.monotonic()
+        asked, last = self._venue_prices.get(symbol, (float("-inf"), None))
+        if now >= asked + PRICE_SECONDS:  # one question for all bots
+            try:
+                last = self._sender.venue_price(symbol)
+            except VenueError as error:
+                last = None
+                self._logger.info("no_price", symbol=symbol, error=str(error))
+            self._venue_prices[symbol] = (now, last)
+        if last is not None:
+            bot.runner.on_price(symbol, last)
+
+    def _quiet(self, symbol: str) -> bool:
+        switches = self._sender.switches
+        return switches is None or too_old(self._sources.last(symbol), self._clock.now(), switches.risk.value)
 
     def _priced(self, bot: _Bot, symbol: str, last: LastPrice) -> None:
         bot.runner.on_price(symbol, last)
@@ -237,21 +250,30 @@ class Fleet:
         documents = self._documents.read()
         if self._documents.changes == self._loaded:
             return
-        self._elsewhere = {}
-        for bot_id, document in documents.items():
+        lost, self._lost = self._lost, {}
+        for bot_id, read in documents.items():
+            document = read
+            if bot_id != CYCLE_BOT and self._is_lost(read):
+                document = self._lost[bot_id] = self._status.explained(read, self._accounts)
             if bot_id == CYCLE_BOT:
                 self._cycle = document if self._account == "default" else None
             elif document.value.account == self._account and (document.listed or bot_id in self._bots):
                 self._configure(bot_id, document)
             elif bot_id in self._bots:
                 self._configure(bot_id, _off(document))
-            elif self._account == "default" and document.value.account not in self._accounts and document.listed:
-                self._elsewhere[bot_id] = document
         for bot_id in self._bots.keys() - documents.keys():
             bot = self._bots[bot_id]
             if bot.document.listed:
                 self._configure(bot_id, _off(bot.document))
+        for bot_id in lost.keys() - self._documents.listed - self._bots.keys():
+            self._status.forget(bot_id)
         self._loaded = self._documents.changes
+
+    def _is_lost(self, document: BotDocument) -> bool:
+        """Whether a bot that is listed can run nowhere, and this account's trader is the one to say so."""
+        known = document.value.account in self._accounts
+        teller = document.value.account if known else DEFAULT_ACCOUNT
+        return teller == self._account and not (known and document.listed)
 
     def _configure(self, bot_id: int, document: BotDocument) -> None:
         bot = self._bots.get(bot_id)
@@ -330,15 +352,16 @@ class Fleet:
         for bot_id, bot in self._bots.items():
             if not self._status.due(bot_id, bot.document):
                 continue
-            if bot.document.value.account == self._account or bot_id not in self._documents.listed:
+            mine = bot.document.value.account == self._account or bot_id in self._lost
+            if mine or bot_id not in self._documents.listed:
                 feed = self._sources.shown(bot.document.value.symbol)
                 rows[bot_id] = Shown(bot.document, bot.runner, bot.lane, feed, bot.late)
         try:
             self._status.publish(rows)
             if self._cycle is not None:
                 self._status.publish_cycle(self._cycle)
-            for bot_id, document in self._elsewhere.items():
-                self._status.publish_lost(bot_id, document, self._accounts)
+            for bot_id in self._lost.keys() - self._bots.keys():
+                self._status.publish_lost(bot_id, self._lost[bot_id])
         except StoreRefused as error:
             self._logger.warning("bot_status_not_published", error=str(error))
 

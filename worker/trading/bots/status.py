@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from shared.bots import CYCLE_BOT
-from shared.clock import Clock, rfc3339
+from shared.clock import Clock, parse_rfc3339, rfc3339
 from shared.store import Store, translated_errors
 from worker.core.bot_position import BotPosition
 from worker.core.protection import stop_stands
@@ -21,7 +23,9 @@ from worker.trading.ports import Notes
 EVERY_SECONDS = 1.0
 MOST_AT_ONCE = 100
 AGAIN_SECONDS = 10.0
-"""How often it is written although nothing changed: somebody may have mangled it."""
+"""How often it is written although nothing changed: somebody may have mangled it. Every second while anything is open:
+where the process is killed, its last status tells since when nobody watches."""
+LONGEST_SECONDS = 10 * 365 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,13 @@ class BotStatus:
         self._before: dict[int, float] = {}
 
     def resume(self, bot_id: int) -> None:
-        """Go on counting where the last process stopped. Raises StoreError."""
+        """Go on counting where the last process stopped, and count the time since as well where something was held.
+
+        Raises StoreError.
+        """
         found = self._store.get_json(self._store.keys.bot_status(bot_id))
-        total = found.get("unprotected_seconds_total") if isinstance(found, dict) else None
-        self._before[bot_id] = float(total) if isinstance(total, int | float) else 0.0
+        before = found if isinstance(found, dict) else {}
+        self._before[bot_id] = _total(before) + _without_a_trader(before, self._clock.now())
 
     def due(self, bot_id: int, document: BotDocument) -> bool:
         """Whether to look at a bot at all: a second has passed, or another document is in force."""
@@ -72,11 +79,17 @@ class BotStatus:
         told = {"bot_id": CYCLE_BOT, "kind": "cycle", "state": state, **_in_force(document)}
         self._write(CYCLE_BOT, lambda: told, document)
 
-    def publish_lost(self, bot_id: int, document: BotDocument, accounts: tuple[str, ...]) -> None:
-        """A bot whose account does not exist."""
+    @staticmethod
+    def explained(document: BotDocument, accounts: tuple[str, ...]) -> BotDocument:
+        """The document of a bot that can run nowhere, with the reason."""
         fault = f"account: no account is called {document.value.account!r}: choose from {', '.join(accounts)}"
-        told = {"bot_id": bot_id, "kind": "stream", "state": "no_account", **_in_force(document)}
-        self._write(bot_id, lambda: {**told, "config_error": document.error or fault}, document)
+        return replace(document, error=document.error or fault)
+
+    def publish_lost(self, bot_id: int, document: BotDocument) -> None:
+        """A bot that can run nowhere: without a document, or for an account that does not exist."""
+        state = "no_account" if document.listed else "no_document"
+        told = {"bot_id": bot_id, "kind": "stream", "state": state, **_in_force(document)}
+        self._write(bot_id, lambda: told, document)
 
     def forget(self, bot_id: int) -> None:
         """The bot is gone, and nothing of it is open. Raises StoreError."""
@@ -91,7 +104,8 @@ class BotStatus:
         if stamp == urgent and now - looked < EVERY_SECONDS:
             return False
         document = build()
-        if stamp == urgent and before == document and now - written < AGAIN_SECONDS:
+        again = EVERY_SECONDS if document.get("positions") else AGAIN_SECONDS
+        if stamp == urgent and before == document and now - written < again:
             self._written[bot_id] = (before, stamp, now, written)
             return False
         told = {**document, "account": self._account, "updated_at": rfc3339(self._clock.now())}
@@ -175,3 +189,32 @@ def _state(shown: Shown) -> str:
     if shown.feed.get("state") != "live":
         return "no_feed"
     return "running" if shown.feed.get("ready") else "warming_up"
+
+
+def _total(before: Mapping[str, Any]) -> float:
+    total = before.get("unprotected_seconds_total")
+    known = isinstance(total, int | float) and not isinstance(total, bool) and 0 <= total <= LONGEST_SECONDS
+    return float(cast("float", total)) if known else 0.0
+
+
+def _without_a_trader(before: Mapping[str, Any], now: datetime) -> float:
+    """Seconds since a status that shows something held; whoever mangled it is not believed."""
+    rows, at = before.get("positions"), before.get("updated_at")
+    if not isinstance(rows, list) or not isinstance(at, str) or not any(map(_was_watched_here, rows)):
+        return 0.0
+    try:
+        passed = (now - parse_rfc3339(at)).total_seconds()
+    except ValueError:
+        return 0.0
+    return passed if 0 <= passed <= LONGEST_SECONDS else 0.0
+
+
+def _was_watched_here(row: object) -> bool:
+    """Something held whose stop-loss the venue does not keep."""
+    if not isinstance(row, dict) or row.get("stop_loss_kept_by") == "venue":
+        return False
+    quantity = row.get("quantity")
+    try:
+        return isinstance(quantity, str) and Decimal(quantity) > 0
+    except InvalidOperation:
+        return False
