@@ -83,6 +83,7 @@ class Config(BaseSettings):
     sim_venue_token: SecretStr | None = None
     sim_seed: int = 6
     sim_admin: bool = False
+    sim_fees: Literal["quote", "base"] = "quote"
 
     alpaca_api_key: SecretStr | None = None
     alpaca_secret_key: SecretStr | None = None

@@ -444,7 +444,7 @@ def run_exchange(config: Config, account: str | None) -> ExitCode:
     engine = MatchingEngine(
         ledger.load(STARTING_CASH),
         market.instrument,
-        EngineOptions(latency=EXCHANGE_LATENCY),
+        EngineOptions(latency=EXCHANGE_LATENCY, fees_in_base=config.sim_fees == "base"),
         random.SystemRandom().random,
     )
     exchange = Exchange(market, engine, ledger, clock, venue_token(served), admin=config.sim_admin)

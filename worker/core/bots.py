@@ -91,6 +91,8 @@ class BotPosition:
     bought_qty: Decimal = ZERO
     bought_notional: Decimal = ZERO
     sold_qty: Decimal = ZERO
+    gone_qty: Decimal = ZERO
+    """What fees took of it, and what was left below a lot."""
     opened_at: float | None = None
     closing: str = ""
     confidence: str = ""
@@ -104,7 +106,7 @@ class BotPosition:
 
     @property
     def held(self) -> Decimal:
-        return self.bought_qty - self.sold_qty
+        return self.bought_qty - self.sold_qty - self.gone_qty
 
     @property
     def entry_price(self) -> Decimal | None:
@@ -215,7 +217,7 @@ class BotManager:
     @staticmethod
     def _sums(found: BotPosition, position: Position, now: float) -> None:
         found.bought_qty, found.bought_notional = position.bought_qty, position.bought_notional
-        found.sold_qty = position.sold_qty
+        found.sold_qty, found.gone_qty = position.sold_qty, position.base_fees + position.dust
         if found.opened_at is None and position.bought_qty:
             found.opened_at = now
 
@@ -265,6 +267,7 @@ class BotManager:
         if position is not None:
             of.bought_qty, of.bought_notional = position.bought_qty, position.bought_notional
             of.sold_qty, of.opened_at = position.sold_qty, position.entry_time.timestamp()
+            of.gone_qty = position.base_fees + position.dust
             of.confidence = position.confidence
         of.exits = {o.client_order_id: o for o in exits if not (o.is_final or o.state is _S.ABSENT)}
         market = next((o for o in exits if o.limit_price is None and o.exit_reason), None)
@@ -420,7 +423,8 @@ class BotManager:
 
     @staticmethod
     def _sellable(position: BotPosition) -> Decimal:
-        return round_down(position.held, position.instrument.lot_size)
+        qty = round_down(position.held, position.instrument.lot_size)
+        return qty if qty >= position.instrument.least_qty else ZERO
 
     def take_profit(self, position: BotPosition) -> Decimal | None:
         """The limit of the take-profit, rounded up to a tick; None before the first fill."""

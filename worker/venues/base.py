@@ -41,6 +41,8 @@ class Capabilities:
     fractional: bool = False
     attached_exits: bool = False
     dead_man_switch: bool = False
+    untold_base_fees: bool = False
+    """What a fee took of a purchase is not told with the fill: only the position shows it exactly."""
 
 
 class CancelOutcome(StrEnum):

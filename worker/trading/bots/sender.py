@@ -158,6 +158,7 @@ class OrderSender:
             take_profit=action.take_profit,
             stop_loss=action.stop_loss,
             post_only=entry and limit is not None,
+            least_qty=self.instrument(action.symbol).least_qty,
         )
 
     def _count(self, order: Order, run_id: str) -> None:

@@ -13,6 +13,8 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from shared.accounts import AccountConfig
 from shared.clock import Clock, rfc3339
 from shared.errors import ConfigError, OrderNotFound, VenueAmbiguous, VenueError, VenueUnavailable
@@ -30,6 +32,7 @@ from worker.core.types import (
     VenuePosition,
 )
 from worker.venues.alpaca import mapping, wire
+from worker.venues.alpaca.fees import CryptoFees
 from worker.venues.base import CancelOutcome, CancelResult, Capabilities, SendGuard, UpdateStream
 
 ORDERS_PAGE, ACTIVITIES_PAGE, BARS_PAGE = 500, 100, 10_000
@@ -70,7 +73,8 @@ class AlpacaVenue:
         self._crypto = tame(CryptoHistoricalDataClient(api_key, secret_key, raw_data=True, url_override=data_url))
         self.mode = "paper" if paper else "live"
         self._seen: set[str] = set()
-        self.capabilities = Capabilities(sessions=not crypto_only, fractional=True)
+        self._fees = CryptoFees()
+        self.capabilities = Capabilities(sessions=not crypto_only, fractional=True, untold_base_fees=True)
 
     @classmethod
     def from_account(cls, account: AccountConfig, clock: Clock) -> AlpacaVenue:
@@ -170,9 +174,10 @@ class AlpacaVenue:
         fills: dict[str, Execution] = {}
         for _ in range(MAX_PAGES):
             ask = partial(wire.rows, partial(self._trading.get, "/account/activities/FILL", query))
-            # Without the endpoint an order's cumulative figures tell all but the fees, which are none for stocks.
+            # Without the endpoint an order's cumulative figures tell all but the fees.
             rows = self._offered("fills", ask, list)
-            new = {f.execution_id: f for f in wire.read(partial(mapping.fills_in, rows)) if f.execution_id not in fills}
+            told = map(self._fees.charged, wire.read(partial(mapping.fills_in, rows)))
+            new = {f.execution_id: f for f in told if f.execution_id not in fills}
             fills |= new
             if not new and len(rows) < ACTIVITIES_PAGE:
                 return list(fills.values())
@@ -189,7 +194,9 @@ class AlpacaVenue:
 
     def account(self) -> AccountState:
         answer = wire.get(lambda: self._trading.get("/account"))
-        return wire.read(lambda: mapping.account(answer))
+        told = wire.read(lambda: mapping.account(answer))
+        self._fees.learn(answer)
+        return told
 
     def clock(self) -> MarketClock:
         answer = wire.get(lambda: self._trading.get("/clock"))
@@ -270,7 +277,11 @@ class AlpacaVenue:
     def stream_updates(self, on_update: Callable[[OrderUpdate], None]) -> UpdateStream:
         from worker.venues.alpaca.stream import AlpacaStream
 
-        stream = AlpacaStream(*self._keys, paper=self._paper, url=self._stream_url, on_update=on_update)
+        def charged(update: OrderUpdate) -> None:
+            execution = update.execution
+            on_update(update if execution is None else replace(update, execution=self._fees.charged(execution)))
+
+        stream = AlpacaStream(*self._keys, paper=self._paper, url=self._stream_url, on_update=charged)
         stream.start()
         return stream
 
