@@ -28,6 +28,7 @@ from worker.core.types import (
     MarketClock,
     OrderRequest,
     OrderUpdate,
+    TimeInForce,
     VenueOrder,
     VenuePosition,
 )
@@ -102,7 +103,7 @@ class AlpacaVenue:
             "qty": str(request.qty),
             "side": request.side.value,
             "type": request.type.value,
-            "time_in_force": request.time_in_force.value,
+            "time_in_force": _time_in_force(request).value,
             "client_order_id": request.client_order_id,
         }
         if request.limit_price is not None:
@@ -295,3 +296,9 @@ class AlpacaVenue:
         if not isinstance(body, dict):
             raise VenueUnavailable(f"{path}: an answer that makes no sense: {str(body)[:200]}")
         return body
+
+
+def _time_in_force(request: OrderRequest) -> TimeInForce:
+    """Crypto has no trading day, and Alpaca refuses an order for one."""
+    day = request.time_in_force is TimeInForce.DAY
+    return TimeInForce.GTC if day and "/" in request.ticker else request.time_in_force
