@@ -98,6 +98,7 @@ class Config(BaseSettings):
     bot_feed: Literal["auto", "simulated", "alpaca", "binance"] = "auto"
     binance_stream_url: str = "wss://stream.binance.com:9443"
     binance_stream_kind: Literal["trade", "aggTrade"] = "trade"
+    contract_sizes: Annotated[tuple[str, ...], NoDecode] = ()
     candle_grace_ms: Annotated[int, Field(ge=0, le=10_000)] = 250
     predict_seconds: Annotated[int, Field(ge=1, le=60)] = 2
 
@@ -139,7 +140,7 @@ class Config(BaseSettings):
             raise ValueError("must name at least one ticker and none twice, like AAPL,MSFT")
         return value
 
-    @field_validator("reporters", "telegram_chat_ids", mode="before")
+    @field_validator("reporters", "telegram_chat_ids", "contract_sizes", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
