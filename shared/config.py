@@ -78,6 +78,7 @@ class Config(BaseSettings):
     sim_venue_token: SecretStr | None = None
     sim_seed: int = 6
     sim_admin: bool = False
+    sim_fees: Literal["quote", "base"] = "quote"
 
     alpaca_api_key: SecretStr | None = None
     alpaca_secret_key: SecretStr | None = None
@@ -92,6 +93,7 @@ class Config(BaseSettings):
     bot_feed: Literal["auto", "simulated", "alpaca", "binance"] = "auto"
     binance_stream_url: str = "wss://stream.binance.com:9443"
     binance_stream_kind: Literal["trade", "aggTrade"] = "trade"
+    contract_sizes: Annotated[tuple[str, ...], NoDecode] = ()
     candle_grace_ms: Annotated[int, Field(ge=0, le=10_000)] = 250
     predict_seconds: Annotated[int, Field(ge=1, le=60)] = 2
 
@@ -133,7 +135,7 @@ class Config(BaseSettings):
             raise ValueError("must name at least one ticker and none twice, like AAPL,MSFT")
         return value
 
-    @field_validator("reporters", "telegram_chat_ids", mode="before")
+    @field_validator("reporters", "telegram_chat_ids", "contract_sizes", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value

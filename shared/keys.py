@@ -43,6 +43,7 @@ KEYS: tuple[Key, ...] = (
     Key("positions:open", "set", "trading", "gate, frontends", "ids of open positions"),
     Key("positions:closed", "sorted set", "trading", "frontends", "ids of closed positions by exit time"),
     Key("external:{account}", "hash", "trading", "trading", "what others hold by ticker, signed"),
+    Key("dust:{account}", "hash", "trading", "trading", "what closed positions left below a lot, by ticker"),
     Key("risk_counters:{trading_day}", "hash", "gate, trading", "gate, trading", "the day's volume and orders", 604800),
     Key("risk_last_trade", "hash", "gate", "gate", "time of the last order per ticker: the cooldown"),
     Key("predictions", "document", "predictors, anyone", "trading", "predicted change per ticker"),
@@ -143,6 +144,9 @@ class Keys:
 
     def external(self, account: str) -> str:
         return f"{self.prefix}external:{account}"
+
+    def dust(self, account: str) -> str:
+        return f"{self.prefix}dust:{account}"
 
     def risk_counters(self, trading_day: str) -> str:
         return f"{self.prefix}risk_counters:{trading_day}"

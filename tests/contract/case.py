@@ -11,9 +11,11 @@ from worker.venues.base import Venue
 
 @dataclass(frozen=True)
 class VenueCase:
-    """A venue, a hand on its prices, and its ledger's word on how often it accepted a client order id."""
+    """A venue, a hand on its prices, and its ledger's word on how often it accepted a client order id; ``pair`` is one
+    whose fees are taken from what is credited."""
 
     venue: Venue
     set_price: Callable[[str, Decimal], None]
     submitted: Callable[[str], int]
     tickers: tuple[str, ...]
+    pair: str = "BTC/USD"

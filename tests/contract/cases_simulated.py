@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shared.clock import SystemClock
 from tests.contract.case import VenueCase
-from tests.servers.exchange import TICKERS, exchange_server, simulated_venue
+from tests.servers.exchange import PAIR, TICKERS, exchange_server, simulated_venue
 from worker.core.matching import EngineOptions
 from worker.core.types import Bar, Instrument
 from worker.venues.simulated.local import LocalVenue
@@ -25,9 +25,10 @@ def simulated_case(directory: Path) -> Iterator[VenueCase]:
 @contextmanager
 def local_case(_directory: Path) -> Iterator[VenueCase]:
     clock = SystemClock()
-    venue = LocalVenue(
-        clock, {t: Instrument(t, protective_pair=True) for t in TICKERS}, Decimal(100_000), EngineOptions(), lambda: 1.0
-    )
+    instruments = {t: Instrument(t, protective_pair=True) for t in TICKERS}
+    instruments[PAIR] = Instrument(PAIR, Decimal("0.0001"))
+    options = EngineOptions(fees_in_base=True)
+    venue = LocalVenue(clock, instruments, Decimal(100_000), options, lambda: 1.0)
 
     def set_price(ticker: str, price: Decimal) -> None:
         value = float(price)

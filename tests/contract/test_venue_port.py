@@ -54,9 +54,9 @@ def resting(case: VenueCase, **changes: object) -> OrderRequest:
     return request_of(case, type=OrderType.LIMIT, limit_price=Decimal("50.00"), **changes)
 
 
-def filled(case: VenueCase, name: str) -> VenueOrder:
+def filled(case: VenueCase, name: str, ticker: str = "") -> VenueOrder:
     def done() -> VenueOrder | None:
-        case.set_price(case.tickers[0], PRICE)
+        case.set_price(ticker or case.tickers[0], PRICE)
         order = case.venue.order_by_client_id(name)
         return order if order.state is OrderState.FILLED else None
 
@@ -83,6 +83,33 @@ def test_market_order_when_filled_shows_everywhere(case: VenueCase) -> None:
     fees = sum((f.fee for f in fills), Decimal(0))
     assert before.cash - after.cash == order.filled_qty * order.avg_fill_price + fees
     assert [o.venue_order_id for o in case.venue.orders_since(since)] == [order.venue_order_id]
+
+
+def test_pair_when_its_fee_is_taken_from_what_is_credited_tells_both_sides_of_it(case: VenueCase) -> None:
+    """The position is less than what filled: an exit of all that was bought is refused."""
+    case.set_price(case.pair, PRICE)
+    since, name = datetime.now(UTC) - timedelta(minutes=1), case.pair
+    before = case.venue.account()
+    bought = request_of(case, ticker=name, time_in_force=TimeInForce.GTC)
+    case.venue.submit(bought, go)
+    order = filled(case, bought.client_order_id, name)
+    (fill,) = [f for f in case.venue.fills_since(since) if f.venue_order_id == order.venue_order_id]
+    assert (fill.fee_currency, fill.base_fee, fill.quote_fee) == ("BTC", fill.fee, 0)
+    assert 0 < fill.base_fee < Decimal("0.006")
+    paid = case.venue.account().cash
+    assert before.cash - paid == fill.qty * fill.price
+    (position,) = [p for p in case.venue.positions() if p.ticker == name]
+    assert position.qty == fill.qty - fill.base_fee
+    everything = {"ticker": name, "side": Side.SELL, "time_in_force": TimeInForce.GTC}
+    with pytest.raises(VenueRejected):
+        case.venue.submit(request_of(case, **everything), go)
+    lot = case.venue.instrument(name).lot_size
+    sold = request_of(case, qty=position.qty // lot * lot, **everything)
+    case.venue.submit(sold, go)
+    order = filled(case, sold.client_order_id, name)
+    (fill,) = [f for f in case.venue.fills_since(since) if f.venue_order_id == order.venue_order_id]
+    assert (fill.base_fee, fill.quote_fee > 0) == (0, True)
+    assert case.venue.account().cash - paid == fill.qty * fill.price - fill.quote_fee
 
 
 def test_limit_order_when_resting_is_listed_and_cancel_removes_it(case: VenueCase) -> None:

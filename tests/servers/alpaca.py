@@ -1,8 +1,9 @@
 """An Alpaca on loopback: the trading and data API and the ``trade_updates`` websocket over a ledger of its own.
 
 The ledger is the oracle: ``posts`` counts every POST that arrived by client order id, ``cancels`` every cancel with
-its time, ``fills`` every execution. ``lie(route, *answers)`` scripts what the next requests of a route are told; the
-lie is in the answer only, so an accepted order is in the ledger even where its sender is told otherwise.
+its time, ``fills`` every execution. ``crypto_fee`` is the rate that a pair's trade is charged, in what it credits; no
+fill tells it. ``lie(route, *answers)`` scripts what the next requests of a route are told; the lie is in the answer
+only, so an accepted order is in the ledger even where its sender is told otherwise.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from aiohttp import WSMsgType, web
@@ -51,6 +52,7 @@ class AlpacaServer:
         self.cancels: list[tuple[float, str]] = []
         self.fills: list[dict[str, Any]] = []
         self.held: dict[str, tuple[Decimal, Decimal]] = {}
+        self.crypto_fee = Decimal("0.0025")
         self.prices: dict[str, tuple[Decimal, datetime | None]] = {}
         self.bars: dict[str, list[dict[str, Any]]] = {}
         self.is_open = True
@@ -269,7 +271,10 @@ class AlpacaServer:
         qty = Decimal(body["qty"])
         if body["side"] == "buy" and qty * price > self.cash:
             return _error(403, 40310000, "insufficient buying power", buying_power=str(self.cash))
-        if body["side"] == "sell" and qty > self.held.get(body["symbol"], (Decimal(0), Decimal(0)))[0]:
+        free = self.held.get(body["symbol"], (Decimal(0), Decimal(0)))[0]
+        if body["side"] == "sell" and qty > free and "/" in body["symbol"]:
+            return _error(403, 40310000, f"insufficient balance (requested: {qty}, available: {free})")
+        if body["side"] == "sell" and qty > free:
             return _error(403, 40310000, "account is not allowed to short")
         oco = body.get("order_class") == "oco"
         if oco and (why := alpaca_oco.refusal(body) if self.takes_oco else "order_class oco is not allowed"):
@@ -348,7 +353,12 @@ class AlpacaServer:
         sign = 1 if order["side"] == "buy" else -1
         self.cash -= sign * qty * price
         held, cost = self.held.get(order["symbol"], (Decimal(0), Decimal(0)))
-        self.held[order["symbol"]] = (held + sign * qty, cost + sign * qty * price)
+        credited = qty
+        if "/" in order["symbol"]:
+            fee = qty * self.crypto_fee
+            self.cash -= fee * price if sign < 0 else 0
+            credited = qty - fee.quantize(Decimal("1e-9"), ROUND_CEILING) if sign > 0 else qty
+        self.held[order["symbol"]] = (held + sign * credited, cost + sign * qty * price)
         execution, now = str(uuid.uuid4()), datetime.now(UTC)
         order["updated_at"] = iso(now)
         self.fills.append(

@@ -93,7 +93,7 @@ class Market:
 
     def _send(self, symbol: str, price: float, at_ms: int, *, taker_sold: bool) -> None:
         self._number += 1
-        frame = trade_frame(self._number, price, at_ms, s=symbol, m=taker_sold)
+        frame = trade_frame(self._number, price, at_ms, s=symbol.replace("/", ""), m=taker_sold)
         self.sent.append((time.time_ns(), frame))
         self.stream.send(frame)
 

@@ -33,6 +33,8 @@ from worker.venues.simulated.server import Exchange, Handler, serve
 
 TOKEN = "test-token"
 TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "SPY")
+PAIR = "BTC/USD"
+"""Traded too, with its fees in BTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +96,10 @@ class ExchangeServer:
 
     def __init__(self, directory: Path, *, latency_ms: int = 5, url: str | None = None, partial: bool = False) -> None:
         self.url = url or f"http://127.0.0.1:{free_port()}"
-        self.market = SeededMarket(6, TICKERS)
+        self.market = SeededMarket(6, (*TICKERS, PAIR))
         self._ledger = Ledger(directory / "exchange.db")
         chance = 2.0 if partial else 0.0
-        options = EngineOptions(latency=timedelta(milliseconds=latency_ms), partial_chance=chance)
+        options = EngineOptions(latency=timedelta(milliseconds=latency_ms), partial_chance=chance, fees_in_base=True)
         self.engine = MatchingEngine(self._ledger.load(Decimal(100_000)), self.market.instrument, options, lambda: 1.0)
         self.exchange = WitnessedExchange(self.market, self.engine, self._ledger, SystemClock(), TOKEN, admin=True)
         self.exchange.arrivals, self.exchange.book, self.exchange.lies = [], self.engine, Lies()

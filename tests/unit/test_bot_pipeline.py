@@ -7,6 +7,7 @@ from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 
 from shared.bots import BotSettings
 from shared.clock import SystemClock, TradingCalendar
@@ -179,3 +180,16 @@ def test_price_when_it_meets_a_stop_loss_is_told_once_until_it_is_watched_again(
     assert [c.price for c in posted if isinstance(c, Crossing)] == [98.0]
     made.watch("AAA", 97.5)
     assert [c.price for c in posted if isinstance(c, Crossing)] == [98.0, 97.0]
+
+
+def test_price_when_a_trade_makes_none_meets_no_stop_loss_and_is_no_last_price() -> None:
+    """An odd lot or a late report far from the market must not close a position."""
+    made, posted = pipeline("AAA")
+    made.watch("AAA", 98.0)
+    feed(made, [trade("AAA", 1, 100.0)])
+    stray = trade("AAA", 2, 20.0, sold=True)
+    made.on_trade(replace(stray, priced=False))
+    assert posted == []
+    line = made.lines["AAA"]
+    assert line.last is not None
+    assert (line.last.price, line.sold) == (100.0, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from worker.core.features import feature_rows
 from worker.core.trades import SECOND, Trade, micros
 from worker.core.types import Bar
 from worker.feeds.base import FeedState, FeedStats, TradeQueue
+from worker.feeds.contracts import read_contracts
 from worker.feeds.replay import ReplayFeed
 from worker.feeds.trade_files import bar_trades, read_files, read_trades, symbol_of
 from worker.venues.simulated.market import EPOCH, SeededMarket
@@ -224,3 +226,40 @@ def test_queue_when_a_feed_tells_gaps_keeps_their_place() -> None:
     queue.on_live(4)
     assert queue.drain(notes) == 4
     assert (notes.events, notes.reasons) == (["live", "trade", "gap", "live"], ["away"])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("X", "'X'"), ("=1", "'=1'"), ("X=0", "'X=0'"), ("X=-1", "'X=-1'"), ("X=nan", "'X=nan'"), ("X=1/size", "1/size")],
+)
+def test_contracts_when_they_make_no_sense_are_refused(text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=f"CONTRACT_SIZES: .*{told}"):
+        read_contracts([text])
+
+
+def test_read_trades_when_a_derivative_counts_contracts_gives_base_units(data: Path) -> None:
+    """OKX's swaps on coins are of 10 or 100 USD, so that a contract is less of the coin the higher the price."""
+    path = data / "ws_market/cryptofeed/OKX.ws.txt.gz"
+    plain = list(read_trades(path))
+    contracts = read_contracts(["UNI-USD-SWAP=10/price", " BTC-USDT-SWAP=0.01"])
+    for told, trade in zip(plain, read_trades(path, contracts=contracts), strict=True):
+        wanted = told.quantity * 10 / told.price if told.symbol == "UNI-USD-SWAP" else told.quantity
+        assert trade.quantity == pytest.approx(wanted)
+        assert (trade.price, trade.trade_id, trade.venue_time) == (told.price, told.trade_id, told.venue_time)
+    (linear,) = read_contracts(["BTC-USDT-SWAP=0.01"]).values()
+    assert linear.base_units(5, 60_000.0) == 0.05
+
+
+def test_read_trades_when_a_capture_holds_both_of_binances_streams_counts_one(tmp_path: Path) -> None:
+    """An aggregate trade tells single trades once more, under ids of its own."""
+    lines = []
+    for n in range(3):
+        common = {"s": "X", "p": "5", "q": "2", "T": 1723161255000 + n, "m": True}
+        for kind, number in (("aggTrade", {"a": 10 + n}), ("trade", {"t": 900 + n})):
+            frame = {"stream": f"x@{kind}", "data": {"e": kind, **common, **number}}
+            lines.append(f"1723161255000000{n:03d} {json.dumps(frame)}\n")
+    path = tmp_path / "both.txt"
+    path.write_text("".join(lines))
+    stats = FeedStats()
+    assert [t.trade_id for t in read_trades(path, stats=stats)] == [10, 11, 12]
+    assert (stats.ignored, stats.duplicates) == (3, 0)

@@ -18,6 +18,7 @@ from shared.errors import ConfigError
 from worker.cli.common import exit_codes, open_store, print_json
 from worker.cli.model import open_registry
 from worker.cli.operate import actor
+from worker.feeds.contracts import read_contracts
 from worker.models.stream_job import Order, run_stream_job
 
 KINDS = ("cycle", "stream")
@@ -127,7 +128,8 @@ def _train_stream(order: Order, data: Sequence[Path], out: Path | None, json: bo
     config, registry, bots = load_config(), open_registry(), _bots()
     folder = out or config.model_dir
     with _bar() as tell:
-        document = run_stream_job(order, data, registry, bots, folder, actor(), tell)
+        contracts = read_contracts(config.contract_sizes)
+        document = run_stream_job(order, data, registry, bots, folder, actor(), tell, contracts)
     if json:
         print_json({name: document[name] for name in ("id", "metrics", "feature_version", "report", "trained_for")})
         return

@@ -35,6 +35,7 @@ def replay_bot(
 ) -> bool:
     """Run it and write the report; whether it came to its end. Raises ConfigError, StoreError."""
     from worker.compose.bots import rhythm_of
+    from worker.feeds.contracts import read_contracts
     from worker.feeds.trade_files import read_files
     from worker.replay.bot_report import bot_report, render_bot
     from worker.replay.bots import BotReplay, BotReplayOptions
@@ -47,7 +48,8 @@ def replay_bot(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=None)
-        run = BotReplay(list(read_files(data, settings.symbol)), settings, predictor, switches, options)
+        trades = list(read_files(data, settings.symbol, contracts=read_contracts(config.contract_sizes)))
+        run = BotReplay(trades, settings, predictor, switches, options)
         progress.reset(task, description="replaying", total=run.total)
         try:
             run.run(lambda done: progress.update(task, completed=done), pace)

@@ -31,8 +31,8 @@ def run(config: Config, account: str | None) -> ExitCode:
     process = Process.begin(name, config)
     market = SeededMarket(config.sim_seed, [*config.active_tickers, *DEFAULT_TICKERS])
     ledger = Ledger(config.sixbot_home / f"{name}.db")
-    options, draw = EngineOptions(latency=LATENCY), random.SystemRandom().random
-    engine = MatchingEngine(ledger.load(STARTING_CASH), market.instrument, options, draw)
+    options = EngineOptions(latency=LATENCY, fees_in_base=config.sim_fees == "base")
+    engine = MatchingEngine(ledger.load(STARTING_CASH), market.instrument, options, random.SystemRandom().random)
     exchange = Exchange(market, engine, ledger, process.clock, venue_token(served), admin=config.sim_admin)
     heartbeat = process.heartbeat()
 

@@ -63,6 +63,8 @@ class BotPosition:
     bought_qty: Decimal = ZERO
     bought_notional: Decimal = ZERO
     sold_qty: Decimal = ZERO
+    gone_qty: Decimal = ZERO
+    """What fees took of it, and what was left below a lot."""
     opened_at: float | None = None
     closing: str = ""
     confidence: str = ""
@@ -84,7 +86,7 @@ class BotPosition:
 
     @property
     def held(self) -> Decimal:
-        return self.bought_qty - self.sold_qty
+        return self.bought_qty - self.sold_qty - self.gone_qty
 
     @property
     def entry_price(self) -> Decimal | None:

@@ -112,7 +112,7 @@ class BotManager:
     @staticmethod
     def _sums(found: BotPosition, position: Position, now: float) -> None:
         found.bought_qty, found.bought_notional = position.bought_qty, position.bought_notional
-        found.sold_qty = position.sold_qty
+        found.sold_qty, found.gone_qty = position.sold_qty, position.base_fees + position.dust
         if found.opened_at is None and position.bought_qty:
             found.opened_at = now
 
@@ -165,6 +165,7 @@ class BotManager:
         if position is not None:
             of.bought_qty, of.bought_notional = position.bought_qty, position.bought_notional
             of.sold_qty, of.opened_at = position.sold_qty, position.entry_time.timestamp()
+            of.gone_qty = position.base_fees + position.dust
             of.confidence = position.confidence
         of.exits = {o.client_order_id: o for o in exits if not (o.is_final or o.state is _S.ABSENT)}
         of.asked = {n: now - CANCEL_AGAIN_SECONDS for n, o in of.exits.items() if o and o.state is _S.PENDING_CANCEL}

@@ -6,7 +6,8 @@ The completed candles of a symbol are contiguous, but for silences of an hour, a
 
 Dropped and counted: a trade whose id is not above the last one of its symbol, one whose candle is complete, and one
 that lies more than a minute ahead of the clock. Sources without ids keep their order. Where the source was not live in
-some part of a second, its candle is marked ``gap``: what it says is not the whole second.
+some part of a second, its candle is marked ``gap``: what it says is not the whole second. A trade that is not
+``priced`` counts in volumes and trades, and in no price.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class CandleBuilder:
 
     __slots__ = (
         *("symbol", "clock", "counts", "_grace", "_start", "_end", "_due", "_last_id", "_traded", "_run", "_strays"),
-        *("_open", "_high", "_low", "_close", "_volume", "_buy", "_sell", "_trades"),
+        *("_open", "_high", "_low", "_close", "_volume", "_buy", "_sell", "_trades", "_unpriced"),
         *("_gap_from", "_gap_until", "_restarts"),
     )
 
@@ -87,7 +88,7 @@ class CandleBuilder:
         self._grace = grace_ms * 1000
         self._last_id = self._traded = self._start = self._end = -UNSET
         self._due = UNSET
-        self._run = self._strays = self._trades = 0
+        self._run = self._strays = self._trades = self._unpriced = 0
         self._open = self._high = self._low = self._close = 0.0
         self._volume = self._buy = self._sell = 0.0
         self._gap_from, self._gap_until = UNSET, -UNSET
@@ -125,20 +126,25 @@ class CandleBuilder:
             self._last_id = number
         done = NOTHING
         if venue >= self._end or clock.reached >= self._due:
+            if not trade.priced and self._start == -UNSET:
+                return NOTHING  # there is no price yet to carry
             done = self._advance(venue)
         if venue < self._start:
             self.counts.late += 1
             return done or self._dropped(trade)
         price, quantity, maker = trade.price, trade.quantity, trade.is_buyer_maker
-        if not self._trades:
-            self._open = self._high = self._low = price
-        elif price > self._high:
-            self._high = price
-        elif price < self._low:
-            self._low = price
-        self._close = price
+        if trade.priced:
+            if not self._trades:
+                self._open = self._high = self._low = price
+            elif price > self._high:
+                self._high = price
+            elif price < self._low:
+                self._low = price
+            self._close = price
+            self._trades += 1
+        else:
+            self._unpriced += 1
         self._strays = 0
-        self._trades += 1
         self._volume += quantity
         if maker:
             self._sell += quantity
@@ -195,7 +201,7 @@ class CandleBuilder:
 
     def _begin(self, start: int) -> None:
         self._start, self._end, self._due = start, start + SECOND, start + SECOND + self._grace
-        self._trades = 0
+        self._trades = self._unpriced = 0
         self._open = self._high = self._low = self._close
         self._volume = self._buy = self._sell = 0.0
 
@@ -215,7 +221,7 @@ class CandleBuilder:
             self._volume,
             self._buy,
             self._sell,
-            self._trades,
+            self._trades + self._unpriced,
             gap,
         )
 

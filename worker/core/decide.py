@@ -9,6 +9,8 @@ from worker.core.types import Instrument, Side
 
 ZERO = Decimal(0)
 THRESHOLD_MULTIPLIER = {"CONSERVATIVE": Decimal("1.5"), "BALANCED": Decimal("1.0"), "AGGRESSIVE": Decimal("0.7")}
+FEE_SHARE = Decimal("0.01")
+"""No fee takes more of what is bought."""
 SIZE_SCALE = {"CONSERVATIVE": Decimal("0.5"), "BALANCED": Decimal("0.75"), "AGGRESSIVE": Decimal("1.0")}
 
 
@@ -30,11 +32,14 @@ def signal(change_pct: Decimal, buy_above: Decimal, sell_below: Decimal, held: D
 
 
 def entry_size(settings: TradingSettings, held: Decimal, instrument: Instrument) -> Decimal:
-    """Shares to buy: up to the strategy's share of ``max_position_per_trade``, less what is held; 0 for none."""
+    """Shares to buy: up to the strategy's share of ``max_position_per_trade``, less what is held; 0 for none.
+
+    What a fee in the base currency took of a purchase is not bought once more.
+    """
     target = max(
         (settings.max_position_per_trade * SIZE_SCALE[settings.strategy]).to_integral_value(ROUND_FLOOR), Decimal(1)
     )
-    return round_down(target - held, instrument.lot_size) if held < target else Decimal(0)
+    return round_down(target - held, instrument.lot_size) if target - held > target * FEE_SHARE else Decimal(0)
 
 
 def exit_size(settings: TradingSettings, sellable: Decimal, instrument: Instrument) -> Decimal:

@@ -41,6 +41,8 @@ def share_out(
 ) -> tuple[Order, Holdings]:
     """The order with its claims, and the holdings, after its totals changed. Corrections reach every old claim."""
     fresh, exposure = _split(after, after.filled_qty - before.filled_qty, holdings, filled_at)
+    if exposure is not None:
+        exposure -= after.base_fees - before.base_fees
     taken = before.claims + tuple(Claim(name, qty, ZERO, ZERO) for name, qty in fresh)
     slices = _Slices(after, executions)
     claims, positions, start = [], dict(holdings.positions), ZERO

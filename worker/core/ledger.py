@@ -18,7 +18,7 @@ from shared.clock import rfc3339
 from shared.documents import json_number
 from shared.keys import TRADES_LOG_LENGTH
 from worker.core.foreign import Holdings, share_out
-from worker.core.orders import EXTERNAL, STATUS, Order, act, micros, observe
+from worker.core.orders import EXTERNAL, STATUS, Order, act, correct_fee, micros, observe
 from worker.core.positions import Position, add_fill
 from worker.core.stats import Stats, outcome_of
 from worker.core.types import Effect, Execution, OrderState, Side, VenueOrder
@@ -85,7 +85,12 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     @property
     def fees_delta(self) -> Decimal:
         """What we paid in fees by this change."""
-        return _own_fees(self.after.order) - _own_fees(self.before.order)
+        return sum((now.fees_paid - (was.fees_paid if was is not None else ZERO) for was, now in self.moved), ZERO)
+
+    @property
+    def dust_delta(self) -> Decimal:
+        """What this change left at the venue, too little to be sold."""
+        return sum((now.dust - (was.dust if was is not None else ZERO) for was, now in self.moved), ZERO)
 
 
 def take_in(bundle: Bundle, told: VenueOrder, executions: Sequence[Execution], now: datetime, *, venue: str) -> Bundle:
@@ -117,12 +122,20 @@ def take_act(bundle: Bundle, state: OrderState, now: datetime, note: str) -> Bun
     return replace(bundle, order=act(bundle.order, state, now, note))
 
 
+def take_fee(bundle: Bundle, taken: Decimal, now: datetime, *, venue: str) -> Bundle:
+    """Account for a fee in the base currency that no fill told: the venue holds so much less of what filled."""
+    order = correct_fee(bundle.order, taken, now)
+    return replace(bundle, order=order, position=_position(bundle, order, now, venue))
+
+
 def _position(bundle: Bundle, order: Order, filled_at: datetime, venue: str) -> Position | None:
     before = bundle.order
     qty = order.filled_qty - before.filled_qty
     notional = order.filled_notional - before.filled_notional
-    fees = order.fees - before.fees
-    if not (qty or notional or fees):
+    fees, base_fees = order.fees - before.fees, order.base_fees - before.base_fees
+    entry = order.effect is Effect.ENTRY
+    ended = entry and order.is_final and not before.is_final and bundle.position is not None
+    if not (qty or notional or fees or base_fees or ended):
         return bundle.position
     position = bundle.position or Position(
         id=order.position_id,
@@ -137,9 +150,13 @@ def _position(bundle: Bundle, order: Order, filled_at: datetime, venue: str) -> 
         confidence=order.confidence,
         take_profit=order.take_profit,
         stop_loss=order.stop_loss,
+        least_qty=order.least_qty,
     )
-    changed = add_fill(position, order.side, qty, notional, fees, order.client_order_id, filled_at)
-    if changed.is_closed and order.effect is Effect.EXIT and not changed.exit_reason:
+    entering = entry and not order.is_final
+    changed = add_fill(
+        position, order.side, qty, notional, fees, order.client_order_id, filled_at, base_fees, entering=entering
+    )
+    if changed.is_closed and not changed.exit_reason:
         changed = replace(changed, exit_reason=order.exit_reason or OTHER_EXIT)
     return changed
 
@@ -169,10 +186,6 @@ def own_part(order: Order) -> tuple[Decimal, Decimal]:
         return order.filled_qty, order.filled_notional
     ours = [c for c in order.claims if c.position_id]
     return sum((c.qty for c in ours), ZERO), sum((c.notional for c in ours), ZERO)
-
-
-def _own_fees(order: Order) -> Decimal:
-    return sum((c.fees for c in order.claims if c.position_id), ZERO) if order.is_external else order.fees
 
 
 def log_entry(order: Order) -> dict[str, Any]:

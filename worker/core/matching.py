@@ -29,6 +29,7 @@ from worker.core.types import (
 
 ZERO = Decimal(0)
 S = OrderState
+_QUOTE_PLACES, _BASE_PLACES = Decimal("0.000001"), Decimal("0.000000001")
 DUPLICATE_ID = "duplicate_client_order_id"
 WORKING = frozenset({S.ACCEPTED, S.PARTIALLY_FILLED})
 
@@ -42,12 +43,16 @@ class OrderRefused(Exception):
 
 
 class EngineOptions(msgspec.Struct, frozen=True, gc=False):
-    """How the venue behaves. Rates are fractions of the notional; ``partial_chance`` is per match."""
+    """How the venue behaves. Rates are fractions of the notional; ``partial_chance`` is per match.
+
+    ``fees_in_base``: the fee of a pair (``BTC/USD``) is taken from what is credited, of a buy from the quantity.
+    """
 
     fee_rate: Decimal = Decimal("0.0002")
     slippage: Decimal = Decimal("0.0002")
     latency: timedelta = timedelta(0)
     partial_chance: float = 0.0
+    fees_in_base: bool = False
 
 
 @dataclass(slots=True)
@@ -251,6 +256,7 @@ class MatchingEngine:
         qty = self._portion(order, rest)
         if order.side is Side.BUY and qty * price * (1 + self._options.fee_rate) > self.book.cash:
             return [OrderUpdate(self._finish(replace(order, reason="out of cash"), S.CANCELED, now))]
+        fee, currency = self._fee(order, qty, price)
         execution = Execution(
             execution_id=f"sim-x{len(self.book.executions) + 1}",
             venue_order_id=order.venue_order_id,
@@ -259,8 +265,9 @@ class MatchingEngine:
             side=order.side,
             qty=qty,
             price=price,
-            fee=(qty * price * self._options.fee_rate).quantize(Decimal("0.000001")),
+            fee=fee,
             time=now,
+            fee_currency=currency,
         )
         self._account(execution)
         filled = order.filled_qty + qty
@@ -282,6 +289,13 @@ class MatchingEngine:
             return [OrderUpdate(changed, execution), OrderUpdate(self._finish(changed, S.CANCELED, now))]
         return [OrderUpdate(changed, execution)]
 
+    def _fee(self, order: VenueOrder, qty: Decimal, price: Decimal) -> tuple[Decimal, str]:
+        """The fee and its currency, empty for the quote currency."""
+        base, slash, _ = order.ticker.partition("/")
+        if self._options.fees_in_base and slash and order.side is Side.BUY:
+            return (qty * self._options.fee_rate).quantize(_BASE_PLACES, ROUND_CEILING), base
+        return (qty * price * self._options.fee_rate).quantize(_QUOTE_PLACES), ""
+
     def _portion(self, order: VenueOrder, rest: Decimal) -> Decimal:
         if not self._options.partial_chance or self._uniform() >= self._options.partial_chance:
             return rest
@@ -292,10 +306,11 @@ class MatchingEngine:
     def _account(self, execution: Execution) -> None:
         self.book.executions.append(execution)
         notional = execution.qty * execution.price
-        self.book.cash -= notional * execution.side.sign + execution.fee
+        self.book.cash -= notional * execution.side.sign + execution.quote_fee
         holding = self.book.holdings.setdefault(execution.ticker, Holding())
         if execution.side is Side.BUY:
-            holding.qty, holding.cost = holding.qty + execution.qty, holding.cost + notional
+            credited = execution.qty - execution.base_fee
+            holding.qty, holding.cost = holding.qty + credited, holding.cost + notional
         else:
             average = holding.average
             holding.qty -= execution.qty

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from itertools import chain
+from operator import attrgetter
 
 import msgspec
 from msgspec.structs import replace
@@ -30,6 +31,7 @@ from worker.core.types import (
 )
 
 S = OrderState
+_QUOTE_FEE, _BASE_FEE = attrgetter("quote_fee"), attrgetter("base_fee")
 
 FINAL = frozenset({S.FILLED, S.CANCELED, S.REJECTED, S.EXPIRED, S.REPLACED, S.NOT_SENT})
 """States in which nothing works at the venue any more. UNKNOWN and ABSENT are not final: they may still surprise."""
@@ -98,10 +100,13 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 class Order(msgspec.Struct, frozen=True, gc=False):
     """One order of ours, or a foreign one (``bot_id`` EXTERNAL, named by the venue's id).
 
-    ``filled_qty`` and ``filled_notional`` are the best known totals and only grow. ``reserved`` is what the order
-    takes from the day's cap, in 1e-6 of the quote currency. ``claims`` share a foreign order's fills out, in the order
-    in which they filled. ``version`` counts writes. ``exit_reason`` is what a position is closed for when this order
-    closes it. ``stop_price`` makes it a protective pair; it is gone where the venue shows that no stop stands.
+    ``filled_qty`` and ``filled_notional`` are the best known totals and only grow. ``fees`` were paid in the quote
+    currency; ``base_fees`` is the quantity that fees took from what filled, ``fee_correction`` the part of it that no
+    fill told. ``least_qty`` is the least that can be sold of the ticker, 0 where that is not known. ``reserved`` is
+    what the order takes from the day's cap, in 1e-6 of the quote currency. ``claims`` share a foreign order's fills
+    out, in the order in which they filled. ``version`` counts writes. ``exit_reason`` is what a position is closed for
+    when this order closes it. ``stop_price`` makes it a protective pair; it is gone where the venue shows that no stop
+    stands.
     """
 
     client_order_id: str
@@ -137,6 +142,9 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     stop_loss: str = ""
     post_only: bool = False
     stop_price: Decimal | None = None
+    base_fees: Decimal = Decimal(0)
+    fee_correction: Decimal = Decimal(0)
+    least_qty: Decimal = Decimal(0)
 
     @property
     def notional(self) -> Decimal:
@@ -189,7 +197,7 @@ def observe(order: Order, told: VenueOrder, executions: Iterable[Execution], now
     Totals only grow: from the executions where they cover the venue's cumulative quantity, else from its figures. An
     illegal pair of states keeps the state we have.
     """
-    filled, notional, fees = _totals(order, told, executions)
+    filled, notional, fees, base_fees = _totals(order, told, executions)
     state = _state(order, told.state, filled)
     changed = replace(
         order,
@@ -197,6 +205,7 @@ def observe(order: Order, told: VenueOrder, executions: Iterable[Execution], now
         filled_qty=filled,
         filled_notional=notional,
         fees=fees,
+        base_fees=base_fees + order.fee_correction,
         note=told.reason or order.note,
         qty=told.qty if order.is_external and told.qty else order.qty,
     )
@@ -217,6 +226,16 @@ def _as_pair(order: Order, told: VenueOrder) -> Order:
     return order
 
 
+def correct_fee(order: Order, taken: Decimal, now: datetime) -> Order:
+    """The venue took so much more of what filled than its fills told, or less where it is negative."""
+    return replace(
+        order,
+        base_fees=order.base_fees + taken,
+        fee_correction=order.fee_correction + taken,
+        updated_at=now,
+    )
+
+
 def reservation(order: Order) -> int:
     """What the order takes from the day's cap: its fills, and while it may still fill, the rest at its price."""
     if order.is_external or (order.state in {S.REJECTED, S.NOT_SENT} and not order.filled_qty):
@@ -225,20 +244,26 @@ def reservation(order: Order) -> int:
     return micros(order.filled_notional + order.open_qty * price)
 
 
-def _totals(order: Order, told: VenueOrder, executions: Iterable[Execution]) -> tuple[Decimal, Decimal, Decimal]:
-    """Quantity, notional and fees. Pushed executions and those read by REST may be the same under other ids, so that
-    either set is believed alone, and both together only where they add up to what the venue says."""
+def _totals(
+    order: Order, told: VenueOrder, executions: Iterable[Execution]
+) -> tuple[Decimal, Decimal, Decimal, Decimal]:
+    """Quantity, notional, and fees in quote and in base currency.
+
+    Pushed executions and those read by REST may be the same under other ids, so that either set is believed alone, and
+    both together only where they add up to what the venue says.
+    """
     known = list(executions)
     cumulative = max(told.filled_qty, order.filled_qty)
     best = _best(known, cumulative)
     # A stream may not tell the fee of a fill that it tells.
-    fees = max(_fees(best), *(_fees(e for e in known if e.derived is derived) for derived in (False, True)))
+    sets = [best, *([e for e in known if e.derived is derived] for derived in (False, True))]
+    fees, base_fees = (max(sum((fee(e) for e in s), Decimal(0)) for s in sets) for fee in (_QUOTE_FEE, _BASE_FEE))
     if _quantity(best) >= cumulative:
-        return _quantity(best), sum((e.qty * e.price for e in best), Decimal(0)), fees
-    fees = max(fees, order.fees)
+        return _quantity(best), sum((e.qty * e.price for e in best), Decimal(0)), fees, base_fees
+    fees, base_fees = max(fees, order.fees), max(base_fees, order.base_fees - order.fee_correction)
     if told.filled_qty >= order.filled_qty and told.avg_fill_price is not None and told.filled_qty:
-        return told.filled_qty, told.filled_qty * told.avg_fill_price, fees
-    return order.filled_qty, order.filled_notional, fees
+        return told.filled_qty, told.filled_qty * told.avg_fill_price, fees, base_fees
+    return order.filled_qty, order.filled_notional, fees, base_fees
 
 
 def _best(known: list[Execution], cumulative: Decimal) -> list[Execution]:
@@ -251,10 +276,6 @@ def counted(order: Order, executions: Iterable[Execution]) -> list[Execution]:
     """The executions that make up the order's totals; none where those are the venue's rounded figures."""
     best = _best(list(executions), order.filled_qty)
     return best if _quantity(best) == order.filled_qty else []
-
-
-def _fees(executions: Iterable[Execution]) -> Decimal:
-    return sum((e.fee for e in executions), Decimal(0))
 
 
 def _quantity(executions: Iterable[Execution]) -> Decimal:

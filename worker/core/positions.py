@@ -1,6 +1,8 @@
 """A position is one round trip, kept as exact sums: what was bought, what was sold, what it cost.
 
-With all quantity closed, profit is Σ sold − Σ bought − fees, for long and short alike and without any division.
+With all quantity closed, profit is Σ sold − Σ bought − fees, for long and short alike and without any division. A fee
+in the base currency is quantity that there is no more to sell: it is in that profit by itself. A rest too little to be
+sold counts for nothing until somebody sells it.
 """
 
 from __future__ import annotations
@@ -14,10 +16,15 @@ from msgspec.structs import replace
 from worker.core.types import Side
 
 ZERO = Decimal(0)
+PLACES = Decimal("1e-12")
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
-    """One round trip in one ticker. Its id is the client order id of the order that opened it."""
+    """One round trip in one ticker. Its id is the client order id of the order that opened it.
+
+    ``quote_fees`` were paid in money, ``base_fees`` is the quantity that fees took. ``dust`` is what was left when it
+    closed: still at the venue, and less than ``least_qty``, the least that can be sold.
+    """
 
     id: str
     bot_id: str
@@ -36,14 +43,24 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     bought_notional: Decimal = ZERO
     sold_qty: Decimal = ZERO
     sold_notional: Decimal = ZERO
-    fees_paid: Decimal = ZERO
+    quote_fees: Decimal = ZERO
     exit_order_id: str = ""
     exit_time: datetime | None = None
     exit_reason: str = ""
+    base_fees: Decimal = ZERO
+    dust: Decimal = ZERO
+    least_qty: Decimal = ZERO
 
     @property
     def signed_qty(self) -> Decimal:
-        return self.bought_qty - self.sold_qty
+        return self.bought_qty - self.sold_qty - self.base_fees - self.dust
+
+    @property
+    def fees_paid(self) -> Decimal:
+        """All fees in the quote currency; a quantity that was taken, at the entry's average."""
+        if not self.base_fees:
+            return self.quote_fees
+        return self.quote_fees + (self.base_fees * (self.entry_price or ZERO)).quantize(PLACES)
 
     @property
     def quantity(self) -> Decimal:
@@ -87,7 +104,7 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     def realized_pnl(self) -> Decimal:
         """Net of fees. Exact when closed; for a partial close, against the average entry price."""
         if self.signed_qty == 0:
-            return self.sold_notional - self.bought_notional - self.fees_paid
+            return self.sold_notional - self.bought_notional - self.quote_fees
         entry, exit_ = self.entry_price, self.exit_price
         if entry is None or exit_ is None:
             return -self.fees_paid
@@ -107,16 +124,30 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 
 
 def add_fill(
-    position: Position, side: Side, qty: Decimal, notional: Decimal, fees: Decimal, order_id: str, time: datetime
+    position: Position,
+    side: Side,
+    qty: Decimal,
+    notional: Decimal,
+    fees: Decimal,
+    order_id: str,
+    time: datetime,
+    base_fees: Decimal = ZERO,
+    *,
+    entering: bool = False,
 ) -> Position:
-    """Account for a change of an order's totals; all three may be corrections (also zero or negative)."""
+    """Account for a change of an order's totals; all of them may be corrections (also zero or negative).
+
+    Unless more may still come in (``entering``), a rest that is too little to be sold is dust, and the position closed.
+    """
     if side is Side.BUY:
         changed = replace(
             position, bought_qty=position.bought_qty + qty, bought_notional=position.bought_notional + notional
         )
     else:
         changed = replace(position, sold_qty=position.sold_qty + qty, sold_notional=position.sold_notional + notional)
-    changed = replace(changed, fees_paid=changed.fees_paid + fees)
+    changed = replace(changed, quote_fees=changed.quote_fees + fees, base_fees=changed.base_fees + base_fees, dust=ZERO)
+    if not entering and changed.side == "long" and ZERO < changed.signed_qty < changed.least_qty:
+        changed = replace(changed, dust=changed.signed_qty)
     if changed.is_closed and not position.is_closed:
         return replace(changed, exit_order_id=order_id, exit_time=time)
     if not changed.is_closed and position.is_closed:

@@ -43,8 +43,9 @@ def to_tick(price: Decimal, tick: Decimal, rounding: str) -> Decimal:
 
 
 def sellable(position: BotPosition) -> Decimal:
-    """What is held, in whole lots."""
-    return round_down(position.held, position.instrument.lot_size)
+    """What is held, in whole lots; nothing where that is less than the venue takes."""
+    qty = round_down(position.held, position.instrument.lot_size)
+    return qty if qty >= position.instrument.least_qty else ZERO
 
 
 def take_profit(position: BotPosition, settings: BotSettings) -> Decimal | None:

@@ -26,7 +26,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     ``quantity`` is in base units (contracts × contract size). ``is_buyer_maker`` is true where the taker sold, None
     where the source does not say. ``venue_time`` is the venue's clock, ``received_at`` ours when the message came; a
     source without a receive clock gives the venue's time twice. ``trade_id`` grows within a symbol, None where the
-    source has none.
+    source has none. Of one that is not ``priced`` the quantity counts, and the price is not the market's.
     """
 
     symbol: str
@@ -36,6 +36,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     venue_time: int
     received_at: int
     trade_id: int | None = None
+    priced: bool = True
 
 
 def micros(moment: datetime) -> int:

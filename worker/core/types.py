@@ -37,6 +37,12 @@ class ExitReason(StrEnum):
     STOP = "STOP"
 
 
+def is_base(currency: str, ticker: str) -> bool:
+    """Whether a currency is what the ticker trades: BTC of ``BTC/USD`` and ``BTCUSDC``, not what it is paid with."""
+    base, slash, _ = ticker.partition("/")
+    return currency == base if slash else ticker.startswith(currency)
+
+
 class OrderType(StrEnum):
     MARKET = "market"
     LIMIT = "limit"
@@ -117,7 +123,12 @@ class VenueOrder(msgspec.Struct, frozen=True, gc=False):
 
 
 class Execution(msgspec.Struct, frozen=True, gc=False):
-    """One fill. ``fee`` is in the quote currency; ``derived`` marks one known only by a REST figure."""
+    """One fill; ``derived`` marks one known only by a REST figure.
+
+    ``fee`` is in ``fee_currency``: empty is the quote currency, and the ticker's base currency means that the fee was
+    taken from what the fill moved, so that a buy of 1 leaves less than 1. A fee in a third currency is converted by the
+    adapter.
+    """
 
     execution_id: str
     venue_order_id: str
@@ -129,6 +140,17 @@ class Execution(msgspec.Struct, frozen=True, gc=False):
     fee: Decimal
     time: datetime
     derived: bool = False
+    fee_currency: str = ""
+
+    @property
+    def base_fee(self) -> Decimal:
+        """The part of the quantity that the fee took."""
+        return self.fee if self.fee_currency and is_base(self.fee_currency, self.ticker) else Decimal(0)
+
+    @property
+    def quote_fee(self) -> Decimal:
+        """The fee that was paid in money."""
+        return self.fee - self.base_fee
 
 
 class OrderUpdate(msgspec.Struct, frozen=True, gc=False):
@@ -182,6 +204,12 @@ class Instrument(msgspec.Struct, frozen=True, gc=False):
     min_notional: Decimal = Decimal(0)
     tradable: bool = True
     protective_pair: bool = False
+    min_qty: Decimal = Decimal(0)
+
+    @property
+    def least_qty(self) -> Decimal:
+        """The least that can be sold."""
+        return max(self.lot_size, self.min_qty)
 
 
 class LastPrice(msgspec.Struct, frozen=True, gc=False):

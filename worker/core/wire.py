@@ -38,6 +38,7 @@ def dump_execution(execution: Execution) -> dict[str, Any]:
         "fee": str(execution.fee),
         "time": time_text(execution.time),
         "derived": execution.derived,
+        "fee_currency": execution.fee_currency,
     }
 
 
@@ -54,6 +55,7 @@ def load_execution(found: Json) -> Execution:
         fee=decimal(found["fee"]),
         time=parse_rfc3339(found["time"]),
         derived=found.get("derived") is True,
+        fee_currency=str(found.get("fee_currency", "")),
     )
 
 

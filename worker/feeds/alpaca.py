@@ -1,4 +1,4 @@
-"""Alpaca's live trades, stocks or crypto, through alpaca-py's own stream in a thread and an event loop of its own.
+"""Alpaca's live trades, stocks or crypto: its msgpack stream over our own socket, in our own loop of coming back.
 
 Ids are unique within an exchange only, so a repeated trade is known by exchange and id, and trades keep their order.
 What Alpaca refuses (402 wrong key, 405 too many symbols, 406 another connection holds the key, 409 no subscription)
@@ -7,11 +7,6 @@ stands in ``stats.last_error`` and is counted; it is tried again for ever, since
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
@@ -21,18 +16,22 @@ from urllib.parse import urlsplit
 from shared.config import Config
 from shared.errors import ConfigError
 from worker.core.trades import Trade
-from worker.feeds.base import STALE_SECONDS, FeedSink, FeedState, FeedStats, ReceiveClock, fault_of
-from worker.feeds.streaming import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Announcer
+from worker.feeds import alpaca_conditions as conditions
+from worker.feeds.base import STALE_SECONDS, fault_of
+from worker.feeds.socket import FeedSocket, SocketLost
+from worker.feeds.streaming import OPEN_SECONDS, SocketFeed
 
-_SOCKET = {"ping_interval": 5, "ping_timeout": 10, "open_timeout": 5, "close_timeout": 0.5, "max_queue": 4096}
-_OPEN_SECONDS = 8.0
+DATA_URL = "wss://stream.data.alpaca.markets"
+_HEADERS = {"Content-Type": "application/msgpack"}
 _REMEMBERED = 50_000
-_CODES = {"auth failed": 402, "auth timeout": 404, "connection limit exceeded": 406, "insufficient subscription": 409}
-"""alpaca-py gives the words of an answer to the sign-in only."""
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 
-class AlpacaFeed:
-    """See ``feeds.base.TradeFeed``. Symbols with a slash are crypto; those of one feed are all of one kind."""
+class AlpacaFeed(SocketFeed):
+    """See ``feeds.base.TradeFeed``. Symbols with a slash are crypto; those of one feed are all of one kind.
+
+    Stock trades that make no price (``alpaca_conditions``) are given as not ``priced``; what is no trade is ignored.
+    """
 
     def __init__(
         self,
@@ -45,20 +44,18 @@ class AlpacaFeed:
         stale_seconds: float = STALE_SECONDS,
         clock: Callable[[], int] | None = None,
     ) -> None:
-        """Raises ConfigError where stocks and crypto are mixed."""
+        """``url`` replaces Alpaca's address, whole where it has a path. Raises ConfigError where kinds are mixed."""
         kinds = {"/" in s for s in symbols}
         if len(kinds) != 1:
             raise ConfigError(
                 f"one Alpaca feed is for stocks or for crypto, not for both or none: {', '.join(symbols)}"
             )
-        self._symbols, self._stale, self._clock = tuple(symbols), stale_seconds, clock or ReceiveClock()
-        self._out = Announcer("alpaca", self._clock)
+        super().__init__("alpaca", symbols, stale_seconds=stale_seconds, clock=clock)
+        path = "/v1beta3/crypto/us" if kinds.pop() else f"/v2/{data_feed}"
+        whole = url is not None and urlsplit(url).path not in ("", "/")
+        self._url = url if whole and url is not None else (url or DATA_URL).rstrip("/") + path
+        self._keys = {"key": api_key, "secret": secret_key}
         self._seen: OrderedDict[tuple[str, str, int], None] = OrderedDict()
-        self._closing, self._heard = threading.Event(), monotonic()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._thread = threading.Thread(target=self._run, name="feed-alpaca", daemon=True)
-        self._inner = self._build(api_key, secret_key, url, data_feed, crypto=kinds.pop())
 
     @classmethod
     def from_config(cls, config: Config, symbols: Sequence[str], stale_seconds: float = STALE_SECONDS) -> AlpacaFeed:
@@ -74,85 +71,84 @@ class AlpacaFeed:
             stale_seconds=stale_seconds,
         )
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return self._symbols
+    # -- signing in -----------------------------------------------------------------------------------------------
 
-    @property
-    def state(self) -> FeedState:
-        return self._out.state
+    def _open(self) -> FeedSocket:
+        deadline = monotonic() + OPEN_SECONDS
+        connection = FeedSocket(self._url, OPEN_SECONDS, _HEADERS)
+        try:
+            self._await(connection, "connected", deadline)
+            connection.send(_packed({"action": "auth", **self._keys}))
+            self._await(connection, "authenticated", deadline)
+            connection.send(_packed({"action": "subscribe", "trades": list(self._symbols)}))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
-    @property
-    def stats(self) -> FeedStats:
-        return self._out.stats
+    def _await(self, connection: FeedSocket, word: str, deadline: float) -> None:
+        """Until the server says it. Raises SocketLost where it says an error, or nothing in time."""
+        while not self._closing.is_set():
+            left = deadline - monotonic()
+            if left <= 0:
+                break
+            for message in connection.receive(min(left, 0.5)):
+                for row in _rows(message) or ():
+                    if not isinstance(row, Mapping):
+                        continue
+                    if row.get("T") == "error":
+                        self.stats.dropped["error"] += 1
+                        raise SocketLost(_refusal(row))
+                    if row.get("msg") == word:
+                        return
+        raise SocketLost(f"Alpaca did not say {word!r}")
 
-    def now(self) -> int:
-        return self._clock()
+    # -- what comes -----------------------------------------------------------------------------------------------
 
-    def start(self, sink: FeedSink) -> None:
-        self._out.sink = sink
-        self._thread.start()
+    def _decode(self, messages: Sequence[bytes], received_at: int) -> tuple[list[Trade], bool]:
+        trades: list[Trade] = []
+        sensible = False
+        for message in messages:
+            rows = _rows(message)
+            if rows is None:
+                self.stats.dropped["shape"] += 1
+                continue
+            for row in rows:
+                kind = row.get("T") if isinstance(row, Mapping) else None
+                if kind == "t":
+                    understood = self._take(row, received_at, trades)
+                    sensible = sensible or understood
+                elif kind == "subscription":
+                    sensible = True
+                elif kind == "error":
+                    self.stats.dropped["error"] += 1
+                    self._out.lost(_refusal(row))
+                elif kind is None:
+                    self.stats.dropped["shape"] += 1
+                else:
+                    self.stats.ignored += 1
+        return trades, sensible
 
-    def close(self) -> None:
-        """alpaca-py's own stop waits up to five seconds; the task is cancelled instead."""
-        self._closing.set()
-        loop, task = self._loop, self._task
-        if loop is not None and task is not None:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(task.cancel)
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join(timeout=5.0)
-        self._out.sink, self._out.state = None, FeedState.CLOSED
-
-    # -- alpaca-py ------------------------------------------------------------------------------------------------
-
-    def _build(self, api_key: str, secret_key: str, url: str | None, data_feed: str, *, crypto: bool) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # alpaca-py still uses websockets' legacy client
-            from alpaca.data.enums import DataFeed
-            from alpaca.data.live import CryptoDataStream, StockDataStream
-        logging.getLogger("alpaca.data.live.websocket").setLevel(logging.CRITICAL)
-        path = "/v1beta3/crypto/us" if crypto else f"/v2/{data_feed}"
-        whole = url.rstrip("/") + path if url is not None and urlsplit(url).path in ("", "/") else url
-        kind: Any = CryptoDataStream if crypto else StockDataStream
-        more = {} if crypto else {"feed": DataFeed(data_feed)}
-        stream = _watched(kind, self)(
-            api_key, secret_key, raw_data=True, url_override=whole, websocket_params=dict(_SOCKET), **more
-        )
-        stream._data_timeout = self._stale
-        stream._reconnect_min_backoff, stream._reconnect_max_backoff = FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
-        stream.subscribe_trades(self._take, *self._symbols)
-        return stream
-
-    async def _take(self, message: Mapping[str, Any]) -> None:
-        if self._closing.is_set():
-            return
-        received_at = self._clock()
-        trade = self._trade(message, received_at)
-        if trade is not None:
-            self.stats.last_received = received_at
-            self._out.live()
-            self._out.give((trade,))
-
-    def _trade(self, message: Mapping[str, Any], received_at: int) -> Trade | None:
+    def _take(self, row: Mapping[str, Any], received_at: int, trades: list[Trade]) -> bool:
+        """Append the trade of a message; whether it is one, new or not."""
         stats = self.stats
         try:
-            symbol, number, side = message["S"], message.get("i"), message.get("tks")
-            maker = None if side not in ("B", "S") else side == "S"
-            nanoseconds = int(message["t"].to_unix_nano())
-            trade = Trade(symbol, float(message["p"]), float(message["s"]), maker, nanoseconds // 1000, received_at)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            trade, told = _trade(row, received_at), tuple(row.get("c") or ())
+        except _UNREADABLE:
             stats.dropped["shape"] += 1
-            return None
-        fault = fault_of(trade) if symbol in self._symbols else "symbol"
+            return False
+        fault = fault_of(trade) if trade.symbol in self._symbols else "symbol"
         if fault is not None:
             stats.dropped[fault] += 1
-            return None
-        self._heard = monotonic()
-        if isinstance(number, int) and self._repeated((symbol, str(message.get("x")), number)):
+            return False
+        number = row.get("i")
+        if isinstance(number, int) and self._repeated((trade.symbol, str(row.get("x")), number)):
             stats.duplicates += 1
-            return None
-        return trade
+        elif conditions.is_trade(told):
+            trades.append(trade)
+        else:
+            stats.ignored += 1
+        return True
 
     def _repeated(self, key: tuple[str, str, int]) -> bool:
         if key in self._seen:
@@ -162,72 +158,35 @@ class AlpacaFeed:
             self._seen.popitem(last=False)
         return False
 
-    def refused(self, code: int | None, words: str) -> None:
-        """Alpaca said an error; called by the stream."""
-        self.stats.dropped["error"] += 1
-        self._out.lost(f"Alpaca says {code}: {words}")
 
-    # -- the thread -----------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(self._main())
-
-    async def _main(self) -> None:
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        try:
-            while not self._closing.is_set():
-                await self._inner._run_forever()  # it returns where it thinks that trying again is of no use
-                await asyncio.sleep(LONGEST_PAUSE_SECONDS)
-        finally:
-            await self._inner.close()
+def _trade(row: Mapping[str, Any], received_at: int) -> Trade:
+    """The trade of one message. Raises one of ``_UNREADABLE`` where it is none."""
+    side, at = row.get("tks"), row["t"].to_unix_nano() // 1000
+    maker = None if side not in ("B", "S") else side == "S"
+    priced = conditions.makes_price(row.get("c") or (), row.get("z"), at)
+    return Trade(row["S"], float(row["p"]), float(row["s"]), maker, at, received_at, None, priced)
 
 
-def _watched(kind: Any, feed: AlpacaFeed) -> Any:
-    """alpaca-py's stream, telling the feed what it would only write into its log."""
+def _refusal(row: Mapping[str, Any]) -> str:
+    return f"Alpaca says {row.get('code')}: {row.get('msg')}"
 
-    class Watched(kind):  # type: ignore[misc]  # a class chosen at run time
-        async def _start_ws(self) -> None:
-            try:
-                await asyncio.wait_for(super()._start_ws(), _OPEN_SECONDS)
-            except (OSError, TimeoutError) as error:
-                feed._out.lost(f"no connection: {error or type(error).__name__}")
-                raise
-            except ValueError as error:
-                feed.refused(_CODES.get(str(error)), str(error))
-                raise
-            feed.stats.connections += 1
-            feed.stats.reconnects = feed.stats.connections - 1
-            feed._heard = monotonic()
 
-        async def _consume(self) -> bool:
-            while True:
-                try:
-                    stale: bool = await super()._consume()
-                except OSError as error:
-                    feed._out.lost(str(error))
-                    raise
-                except Exception as error:
-                    if self._ws is None or self._ws.closed:
-                        feed._out.lost(str(error))
-                        raise
-                    feed.stats.dropped["shape"] += 1
-                    if monotonic() - feed._heard < feed._stale:
-                        continue
-                    await self.close()
-                    stale = True
-                if stale:
-                    feed._out.lost(f"no trade for {feed._stale:g} s", FeedState.MUTE)
-                return stale
+def _rows(message: bytes) -> list[Any] | None:
+    """The messages of one frame; None where it is none of Alpaca's.
 
-        async def _dispatch(self, msg: Mapping[str, Any]) -> None:
-            kind_of = msg.get("T")
-            if kind_of == "error":
-                feed.refused(msg.get("code"), str(msg.get("msg")))
-            elif kind_of == "subscription" and feed.stats.connections:
-                feed._out.live()
-            elif kind_of == "t" and "S" in msg and msg["S"] not in feed.symbols:
-                feed.stats.dropped["symbol"] += 1
-            await super()._dispatch(msg)
+    By msgpack's own reader, since msgspec's rounds a time's nanoseconds, at times into the next second.
+    """
+    import msgpack
 
-    return Watched
+    try:
+        found = msgpack.unpackb(message)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException):
+        return None
+    return found if isinstance(found, list) else None
+
+
+def _packed(message: Mapping[str, Any]) -> bytes:
+    import msgpack
+
+    packed: bytes = msgpack.packb(dict(message))
+    return packed

@@ -1,5 +1,7 @@
 """Binance's public trade streams: spot and USDT futures, many symbols over one connection.
 
+USDT futures tell quantities in base units; coin-margined ones count contracts of 100 or 10 USD (``CONTRACT_SIZES``).
+
 The streams stand in the address and are asked for once more in words: the answer shows that the server listens even
 where nobody trades. Binance ends every connection after 24 hours; that is a gap of a second like any other.
 """
@@ -8,18 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from shared.config import Config
 from worker.core.trades import Trade
 from worker.feeds.base import STALE_SECONDS
-from worker.feeds.binance_wire import BinanceDecoder
+from worker.feeds.binance_wire import BinanceDecoder, StreamKind
+from worker.feeds.contracts import Contracts, read_contracts
 from worker.feeds.socket import FeedSocket
 from worker.feeds.streaming import OPEN_SECONDS, SocketFeed
 
 SPOT_URL, FUTURES_URL = "wss://stream.binance.com:9443", "wss://fstream.binance.com"
-StreamKind = Literal["trade", "aggTrade"]
 _A_REQUEST = 100
 _BETWEEN_REQUESTS_SECONDS = 0.3
 """Binance closes a connection that sends more than five messages a second."""
@@ -49,17 +50,24 @@ class BinanceFeed(SocketFeed):
         kind: StreamKind = "trade",
         stale_seconds: float = STALE_SECONDS,
         clock: Callable[[], int] | None = None,
+        contracts: Contracts | None = None,
     ) -> None:
-        super().__init__("binance", symbols, stale_seconds=stale_seconds, clock=clock)
+        super().__init__("binance", symbols, stale_seconds=stale_seconds, clock=clock, contracts=contracts)
         names = {wire_name(s): s for s in symbols}
         self._streams = [f"{wire.lower()}@{kind}" for wire in names]
         self._url = stream_address(url, self._streams)
-        self._decoder = BinanceDecoder(self.stats, names)
+        self._decoder = BinanceDecoder(self.stats, names, kind)
         self._asked = 0
 
     @classmethod
     def from_config(cls, config: Config, symbols: Sequence[str], stale_seconds: float = STALE_SECONDS) -> BinanceFeed:
-        return cls(symbols, config.binance_stream_url, kind=config.binance_stream_kind, stale_seconds=stale_seconds)
+        return cls(
+            symbols,
+            config.binance_stream_url,
+            kind=config.binance_stream_kind,
+            stale_seconds=stale_seconds,
+            contracts=read_contracts(config.contract_sizes),
+        )
 
     def _open(self) -> FeedSocket:
         connection = FeedSocket(self._url, OPEN_SECONDS)

@@ -1,7 +1,8 @@
 """Trades in other venues' recorded websocket frames: Bybit, OKX, Bitget, Coinbase, Kraken, HTX.
 
 They are for replay only, so plain JSON does. Quantities are as the venue writes them: base units on spot, contracts on
-derivatives. What is a snapshot of the past is left out; a frame without trades gives none.
+derivatives (``feeds.contracts`` makes base units of them). What is a snapshot of the past is left out; a frame without
+trades gives none.
 """
 
 from __future__ import annotations

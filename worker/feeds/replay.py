@@ -13,6 +13,7 @@ from time import monotonic
 from shared.errors import SixbotError
 from worker.core.trades import Trade
 from worker.feeds.base import FeedSink, FeedState, FeedStats
+from worker.feeds.contracts import Contracts
 from worker.feeds.streaming import Announcer
 from worker.feeds.trade_files import read_files
 
@@ -37,13 +38,18 @@ class ReplayFeed:
 
     @classmethod
     def from_files(
-        cls, paths: Sequence[Path], symbols: Sequence[str] = (), *, speed: float | None = None
+        cls,
+        paths: Sequence[Path],
+        symbols: Sequence[str] = (),
+        *,
+        speed: float | None = None,
+        contracts: Contracts | None = None,
     ) -> ReplayFeed:
         """Files without symbols in them hold the first of ``symbols``, else what their name says. A file that cannot be
         read is a ConfigError in ``run`` and ``trades``, and in the thread the end, told in ``stats.last_error``.
         """
         feed = cls((), symbols, speed=speed)
-        feed._source = read_files(paths, symbols[0] if symbols else None, feed.stats)
+        feed._source = read_files(paths, symbols[0] if symbols else None, feed.stats, contracts)
         return feed
 
     @property

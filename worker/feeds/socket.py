@@ -75,9 +75,12 @@ class FeedSocket:
                 raise SocketLost("closed during the handshake")
         self._collect()
 
-    def send(self, text: str) -> None:
-        """Raises SocketLost."""
-        self._protocol.send_text(text.encode())
+    def send(self, message: str | bytes) -> None:
+        """As text, or as bytes. Raises SocketLost."""
+        if isinstance(message, str):
+            self._protocol.send_text(message.encode())
+        else:
+            self._protocol.send_binary(message)
         self._flush()
 
     def receive(self, seconds: float) -> list[bytes]:

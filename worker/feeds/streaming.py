@@ -11,6 +11,7 @@ from time import monotonic
 
 from worker.core.trades import Trade
 from worker.feeds.base import STALE_SECONDS, FeedSink, FeedState, FeedStats, ReceiveClock
+from worker.feeds.contracts import Contracts, in_base_units
 from worker.feeds.socket import FeedSocket, SocketLost
 
 OPEN_SECONDS = 5.0
@@ -71,6 +72,7 @@ class Announcer:
 
 class SocketFeed(ABC):
     """See ``feeds.base.TradeFeed``. ``jitter`` gives a random number of [0, 1): so that many never come back at once.
+    Quantities of symbols in ``contracts`` are turned into base units.
 
     A socket is mute when nothing sensible has come for ``stale_seconds``, which may be set at any time: it is given up
     and another one is opened. After a connection that gave trades the first pause is short again.
@@ -83,10 +85,11 @@ class SocketFeed(ABC):
         *,
         stale_seconds: float = STALE_SECONDS,
         clock: Callable[[], int] | None = None,
+        contracts: Contracts | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._symbols, self.stale_seconds = tuple(symbols), stale_seconds
-        self._clock, self._jitter = clock or ReceiveClock(), jitter
+        self._clock, self._jitter, self._contracts = clock or ReceiveClock(), jitter, contracts
         self._out = Announcer(name, self._clock)
         self._closing = threading.Event()
         self._socket: FeedSocket | None = None
@@ -180,6 +183,8 @@ class SocketFeed(ABC):
         """Hand on what a socket gave; whether any of it made sense. The feed's thread calls it."""
         received_at = self._clock()
         trades, sensible = self._decode(messages, received_at)
+        if self._contracts and trades:
+            trades = [in_base_units(trade, self._contracts) for trade in trades]
         if sensible:
             self._out.stats.last_received = received_at
             self._out.live()

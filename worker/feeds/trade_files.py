@@ -25,6 +25,7 @@ from worker.core.types import Bar
 from worker.feeds.bars import load_bars
 from worker.feeds.base import FeedStats, fault_of
 from worker.feeds.binance_wire import BinanceDecoder
+from worker.feeds.contracts import Contracts, in_base_units
 from worker.feeds.frames import frame_trades
 
 _STAMPED = re.compile(rb"(\d{9,20})(?:\.(\d+))?(?::? )(?=[\[{<b])")
@@ -38,13 +39,19 @@ COARSEST_BAR = 300
 _MAX_BYTES = 512 * 1024 * 1024
 
 
-def read_trades(path: Path, symbol: str | None = None, stats: FeedStats | None = None) -> Iterator[Trade]:
-    """The trades of one file, in its order. ``symbol`` names what files without symbols hold. Raises ConfigError."""
+def read_trades(
+    path: Path, symbol: str | None = None, stats: FeedStats | None = None, contracts: Contracts | None = None
+) -> Iterator[Trade]:
+    """The trades of one file, in its order, quantities of ``contracts`` turned into base units.
+
+    ``symbol`` names what files without symbols hold. Raises ConfigError.
+    """
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file")
     counts = stats or FeedStats()
     try:
-        for trade in _read(path, symbol or symbol_of(path), counts):
+        for told in _read(path, symbol or symbol_of(path), counts):
+            trade = in_base_units(told, contracts) if contracts and told.price > 0 else told
             fault = fault_of(trade)
             if fault is None:
                 yield trade
@@ -56,9 +63,14 @@ def read_trades(path: Path, symbol: str | None = None, stats: FeedStats | None =
         raise ConfigError(f"{path}: cannot be read as trades: {error}") from error
 
 
-def read_files(paths: Sequence[Path], symbol: str | None = None, stats: FeedStats | None = None) -> Iterator[Trade]:
+def read_files(
+    paths: Sequence[Path],
+    symbol: str | None = None,
+    stats: FeedStats | None = None,
+    contracts: Contracts | None = None,
+) -> Iterator[Trade]:
     """Several files as one stream, by the time of receiving. Raises ConfigError."""
-    return merge(*(read_trades(p, symbol, stats) for p in paths), key=lambda t: t.received_at)
+    return merge(*(read_trades(p, symbol, stats, contracts) for p in paths), key=lambda t: t.received_at)
 
 
 def symbol_of(path: Path) -> str:

@@ -41,6 +41,7 @@ def train_model(symbol: str, data: Sequence[str], title: str, who: str = "", **o
     ``title`` names the model, ``who`` asked; ``options`` are the other fields of ``stream_job.Order``. Returns the
     model's id and figures, or why there is none.
     """
+    from worker.feeds.contracts import read_contracts
     from worker.models.registry import ModelRegistry
     from worker.models.stream_job import Order, run_stream_job
 
@@ -56,6 +57,7 @@ def train_model(symbol: str, data: Sequence[str], title: str, who: str = "", **o
             config.model_dir,
             Actor(who or "jobs", "jobs"),
             _Progress(),
+            read_contracts(config.contract_sizes),
         )
     except (SixbotError, TypeError) as error:
         return {"status": "failed", "reason": str(error)}

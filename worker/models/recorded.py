@@ -8,11 +8,15 @@ from pathlib import Path
 from shared.errors import ConfigError
 from worker.core.candles import Candle, CandleBuilder
 from worker.feeds.base import FeedStats
+from worker.feeds.contracts import Contracts
 from worker.feeds.trade_files import read_trades
 
 
 def recorded_candles(
-    paths: Sequence[Path], symbol: str, each: Callable[[int], None] = lambda files: None
+    paths: Sequence[Path],
+    symbol: str,
+    each: Callable[[int], None] = lambda files: None,
+    contracts: Contracts | None = None,
 ) -> Iterator[list[Candle]]:
     """One sequence of candles per file, since nobody knows what was between two. ``each`` hears how many are read.
 
@@ -21,7 +25,7 @@ def recorded_candles(
     """
     for number, path in enumerate(paths):
         others: set[str] = set()
-        candles = list(_candles(path, symbol, others))
+        candles = list(_candles(path, symbol, others, contracts))
         if not candles:
             held = f", but of {', '.join(sorted(others)[:5])}" if others else ""
             raise ConfigError(f"{path}: holds no two trades of {symbol} a second apart{held}")
@@ -29,9 +33,9 @@ def recorded_candles(
         each(number + 1)
 
 
-def _candles(path: Path, symbol: str, others: set[str]) -> Iterator[Candle]:
+def _candles(path: Path, symbol: str, others: set[str], contracts: Contracts | None) -> Iterator[Candle]:
     builder = CandleBuilder(symbol)
-    for trade in read_trades(path, symbol, FeedStats()):
+    for trade in read_trades(path, symbol, FeedStats(), contracts):
         if trade.symbol == symbol:
             yield from builder.on_trade(trade)
         else:

@@ -13,6 +13,7 @@ from shared.control import Actor
 from shared.errors import ConfigError
 from shared.models import ModelConflict, checked_name, checked_symbol
 from worker.core.exits import ExitRule
+from worker.feeds.contracts import Contracts
 from worker.models.recorded import recorded_candles
 from worker.models.registry import ModelRegistry
 from worker.models.report import write_report
@@ -84,6 +85,7 @@ def run_stream_job(
     folder: Path,
     actor: Actor,
     tell: Tell,
+    contracts: Contracts | None = None,
 ) -> dict[str, Any]:
     """Train, write the report into ``folder``, register; returns the document, ``report`` naming the page.
 
@@ -92,7 +94,7 @@ def run_stream_job(
     name, symbol = checked_name(order.name), checked_symbol(order.symbol)
     job = stream_job(order, bots)
     tell("reading", 0, len(paths))
-    series = recorded_candles(paths, symbol, lambda done: tell("reading", done, len(paths)))
+    series = recorded_candles(paths, symbol, lambda done: tell("reading", done, len(paths)), contracts)
     result = train_stream(series, job, lambda done, total: tell("training", done, total))
     report = folder / f"{hashlib.sha256(result.model.text.encode()).hexdigest()[:16]}.html"
     write_report(report, result, f"{name}: {symbol}")

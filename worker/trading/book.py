@@ -98,7 +98,12 @@ class RedisBook:
         return frozenset(t.decode() for t, note, state in rows if t is not None and [state, note] == lost)
 
     def exposure(self) -> dict[str, Decimal]:
-        key = self._store.keys.external(self._account)
+        return self._quantities(self._store.keys.external(self._account))
+
+    def dust(self) -> dict[str, Decimal]:
+        return self._quantities(self._store.keys.dust(self._account))
+
+    def _quantities(self, key: str) -> dict[str, Decimal]:
         with translated_errors():
             found = cast("dict[bytes, bytes]", self._store.client.hgetall(key))
         try:
@@ -160,10 +165,13 @@ class RedisBook:
             failpoint("apply.read")
             change = Change(before, step(before))
             figures = self._figures(pipe) if change.changed else ([], Stats())
+            dust = self._dust(pipe, change)
             gives_back = change.released_count and self._is_last_trade(pipe, order.ticker, found)
             pipe.multi()
             if change.changed:
                 self._write(pipe, change, *figures)
+                if dust is not None:
+                    pipe.hset(keys.dust(self._account), order.ticker, str(dust))
                 if gives_back:
                     self._give_back(pipe, order.ticker, found)
                 failpoint("apply.queued")
@@ -195,6 +203,15 @@ class RedisBook:
         held = {n: p for n, p in found.items() if p.account == self._account and p.symbol == order.ticker}
         others = cast("bytes | None", pipe.hget(keys.external(self._account), order.ticker))
         return Holdings(held, None if others is None else Decimal(others.decode()))
+
+    def _dust(self, pipe: redis.client.Pipeline, change: Change) -> Decimal | None:
+        """What is left below a lot in the order's ticker after the change, watched; None where it stays as it is."""
+        delta, key = change.dust_delta, self._store.keys.dust(self._account)
+        if not delta:
+            return None
+        pipe.watch(key)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        found = cast("bytes | None", pipe.hget(key, change.after.order.ticker))
+        return delta + (Decimal(0) if found is None else Decimal(found.decode()))
 
     def _figures(self, pipe: redis.client.Pipeline) -> tuple[object, Stats]:
         keys = self._store.keys

@@ -16,15 +16,28 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """Signed quantities of one ticker: in the book, at the venue, and what others hold as far as fills told."""
+    """Signed quantities of one ticker: in the book, at the venue, what others hold as far as fills told, and what our
+    closed positions left below a lot."""
 
     ours: Decimal
     theirs: Decimal
     others: Decimal
+    dust: Decimal = ZERO
+
+    @property
+    def missing(self) -> Decimal:
+        """What the venue holds less than the sum of the rest."""
+        return self.ours + self.others + self.dust - self.theirs
+
+    @property
+    def of_others(self) -> bool:
+        """Whether others hold something; dust of ours that they sold is not theirs to owe."""
+        return self.others > 0 or self.others + self.dust < 0
 
     def __str__(self) -> str:
         others = f", {self.others} of others" if self.others else ""
-        return f"{self.ours} in the book, {self.theirs} at the venue{others}"
+        dust = f", {self.dust} left below a lot" if self.dust else ""
+        return f"{self.ours} in the book, {self.theirs} at the venue{others}{dust}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,11 @@ class Comparison:
 
 
 def compare(
-    held: Iterable[Position], positions: Sequence[VenuePosition], orders: Iterable[Order], others: Mapping[str, Decimal]
+    held: Iterable[Position],
+    positions: Sequence[VenuePosition],
+    orders: Iterable[Order],
+    others: Mapping[str, Decimal],
+    dust: Mapping[str, Decimal],
 ) -> Comparison:
     """A ticker in which an order of ours works is left out: it may fill between two reads."""
     ours: dict[str, Decimal] = {}
@@ -53,9 +70,9 @@ def compare(
     theirs = {p.ticker: p.signed_qty for p in positions if p.qty}
     moving = {o.ticker for o in orders if not o.is_external}
     sums = {
-        t: Apart(ours.get(t, ZERO), theirs.get(t, ZERO), others.get(t, ZERO))
-        for t in (ours.keys() | theirs.keys() | others.keys()) - moving
+        t: Apart(ours.get(t, ZERO), theirs.get(t, ZERO), others.get(t, ZERO), dust.get(t, ZERO))
+        for t in (ours.keys() | theirs.keys() | others.keys() | dust.keys()) - moving
     }
-    apart = {t: row for t, row in sums.items() if row.theirs != row.ours + row.others}
-    external = {t for t, row in sums.items() if row.others or (t not in ours and (row.theirs or t in apart))}
+    apart = {t: row for t, row in sums.items() if row.missing}
+    external = {t for t, row in sums.items() if row.of_others or (t not in ours and t in apart)}
     return Comparison(frozenset(external), apart, {t: since[t] for t in apart if t in ours})

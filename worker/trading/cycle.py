@@ -296,6 +296,7 @@ class _Run:
             trading_day=day.name,
             reserved=micros(intent.notional),
             position_id=positions.get(intent.ticker, name),
+            least_qty=cycle.instrument(intent.ticker).least_qty,
         )
         failpoint("intent.minted")
         result = cycle._desk.submit(Ticket(order, self._switches, day, self._report.run_id))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from shared.accounts import DEFAULT_ACCOUNT
 from shared.clock import Clock
@@ -23,10 +24,10 @@ from shared.errors import (
     VenueUnavailable,
 )
 from worker.core import ids
-from worker.core.ledger import Bundle, Change, take_act, take_in
+from worker.core.ledger import Bundle, Change, take_act, take_fee, take_in
 from worker.core.orders import Order
 from worker.core.risk import Denial
-from worker.core.types import Execution, OrderState, OrderUpdate, VenueOrder
+from worker.core.types import Effect, Execution, OrderState, OrderUpdate, VenueOrder
 from worker.failpoints import failpoint
 from worker.trading.gate import GATE_SECONDS
 from worker.trading.ports import Book, Flight, Gate, Notes, Ticket
@@ -59,6 +60,8 @@ class OrderDesk:
         self.last_fill_at: datetime | None = None
         self.changes = 0
         """Rises after everything that this desk changed in the book, so that a reader knows when to read again."""
+        self.last_entry: dict[str, str] = {}
+        """The entry order that filled last, by ticker."""
         self.on_change: Callable[[Change], None] | None = None
         """Told of every change of an order, in the thread that made it."""
 
@@ -160,10 +163,22 @@ class OrderDesk:
         failpoint("apply.after")
         self._by_venue_id[told.venue_order_id] = name
         self._heard(change)
-        if change.after.order.filled_qty != change.before.order.filled_qty:
+        after = change.after.order
+        if after.filled_qty != change.before.order.filled_qty:
             self.last_fill_at = now
+            if after.effect is Effect.ENTRY and not after.is_external:
+                self.last_entry[after.ticker] = name
         self._tell(change)
         return change
+
+    def take_fee(self, client_order_id: str, taken: Decimal) -> None:
+        """The venue took so much of what the order filled for a fee that no fill told; see ``ledger.take_fee``."""
+        now = self._clock.now()
+        change = self._book.change(client_order_id, lambda bundle: take_fee(bundle, taken, now, venue=self._venue.name))
+        if change is not None:
+            self.changes += 1
+            self._heard(change)
+            self._notes("base_fee", client_order_id=client_order_id, ticker=change.after.order.ticker, taken=str(taken))
 
     def _name(self, told: VenueOrder) -> str:
         """Our name of an order: a client order id of ours, else what the book calls it, else that of a foreign one."""

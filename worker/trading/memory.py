@@ -48,6 +48,7 @@ class MemoryLedger:
         self._last_trade: dict[str, datetime] = {}
         self._cooldown: dict[str, tuple[datetime, datetime | None]] = {}
         self._exposure: dict[str, Decimal] = {}
+        self._dust: dict[str, Decimal] = {}
         self._stats = Stats()
         self.trades_log: list[Any] = []
         self.equity: list[tuple[datetime, str]] = []
@@ -154,6 +155,9 @@ class MemoryLedger:
     def exposure(self) -> dict[str, Decimal]:
         return dict(self._exposure)
 
+    def dust(self) -> dict[str, Decimal]:
+        return dict(self._dust)
+
     def settle_exposure(self, ticker: str, qty: Decimal) -> None:
         self._exposure[ticker] = qty
 
@@ -196,6 +200,8 @@ class MemoryLedger:
                 self._open_positions.pop(position.id, None)
             else:
                 self._open_positions[position.id] = None
+        if change.dust_delta:
+            self._dust[after.ticker] = self._dust.get(after.ticker, Decimal(0)) + change.dust_delta
         if change.after.holdings.exposure is not None:
             self._exposure[after.ticker] = change.after.holdings.exposure
         self._stats = update_stats(self._stats, change, lambda moment: self._calendar.day_of(moment).name)

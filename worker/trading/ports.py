@@ -94,6 +94,9 @@ class Book(Protocol):
     def exposure(self) -> dict[str, Decimal]:
         """What others hold by ticker, signed, as far as fills and ``settle_exposure`` told."""
 
+    def dust(self) -> dict[str, Decimal]:
+        """What closed positions of ours left at the venue below a lot, by ticker."""
+
     def settle_exposure(self, ticker: str, qty: Decimal) -> None:
         """What others hold in a ticker in which we hold nothing."""
 

@@ -16,6 +16,7 @@ from worker.core.types import AccountState, Execution, OrderState, VenueOrder, V
 from worker.failpoints import failpoint
 from worker.trading.compare import Apart, Comparison, compare
 from worker.trading.desk import UNRESOLVED, OrderDesk
+from worker.trading.fees import UntoldFees
 from worker.trading.foreign import Fills, ForeignOrders, by_order
 from worker.trading.ports import Book, Notes
 from worker.trading.recover import Recovery
@@ -59,6 +60,7 @@ class Reconciler:
         self._fills_from: datetime | None = None
         self._foreign = ForeignOrders(venue, desk, book, self._recovery, progress)
         self._suspected: dict[str, Apart] = {}
+        self._fees = UntoldFees(venue, desk, book)
         self._drifting = False
         self._agreed_at: datetime | None = None
         self._read_from = datetime.max.replace(tzinfo=UTC)
@@ -82,7 +84,7 @@ class Reconciler:
     @property
     def unsettled(self) -> bool:
         """Whether another pass soon would tell more."""
-        return self.unjudged or bool(self._suspected)
+        return self.unjudged or bool(self._suspected) or self._fees.pending
 
     def run(self) -> Snapshot:
         """One pass. Raises VenueUnavailable where the venue cannot be read, StoreError where Redis cannot."""
@@ -110,6 +112,7 @@ class Reconciler:
         account = self._venue.account()
         failpoint("reconcile.positions_read")
         orders = tuple(self._book.open_orders())
+        self._fees.settle(positions, orders, read_at)
         found = self._compare(positions, orders)
         if found.drifting and self._explain(found, read_at, by_id):
             orders = tuple(self._book.open_orders())
@@ -207,7 +210,8 @@ class Reconciler:
     # -- positions ------------------------------------------------------------------------------------------------
 
     def _compare(self, positions: Sequence[VenuePosition], orders: Sequence[Order]) -> Comparison:
-        return compare(self._book.open_positions(), positions, orders, self._book.exposure())
+        book = self._book
+        return compare(book.open_positions(), positions, orders, book.exposure(), book.dust())
 
     def _judge(self, found: Comparison, read_at: datetime) -> str:
         """A drift that was seen twice. Where we hold nothing, what the venue says twice is what others hold; where it
@@ -221,8 +225,8 @@ class Reconciler:
             self._agreed_at = read_at
         twice = {t: seen for t, seen in found.apart.items() if self._suspected.get(t) == seen}
         self._suspected = dict(found.apart)
-        others = {t: seen.theirs for t, seen in twice.items() if t not in found.drifting}
-        others |= {t: ZERO for t, seen in twice.items() if t in found.drifting and seen.theirs == seen.ours}
+        others = {t: seen.theirs - seen.dust for t, seen in twice.items() if t not in found.drifting}
+        others |= {t: ZERO for t, seen in twice.items() if t in found.drifting and seen.theirs == seen.ours + seen.dust}
         for ticker, qty in others.items():
             self._book.settle_exposure(ticker, qty)
         return found.told(twice.keys() - others.keys())

@@ -54,6 +54,9 @@ def order_fields(order: Order) -> dict[str, str]:
         "stop_loss": order.stop_loss,
         "post_only": "1" if order.post_only else "",
         "stop_price": _text(order.stop_price),
+        "base_fees": str(order.base_fees),
+        "fee_correction": str(order.fee_correction),
+        "least_qty": str(order.least_qty),
     }
 
 
@@ -97,6 +100,9 @@ def read_order(found: Hash) -> Order:
         stop_loss=text.get("stop_loss", ""),
         post_only=bool(text.get("post_only")),
         stop_price=_decimal(text.get("stop_price", "")),
+        base_fees=Decimal(text.get("base_fees", "0")),
+        fee_correction=Decimal(text.get("fee_correction", "0")),
+        least_qty=Decimal(text.get("least_qty", "0")),
     )
 
 
@@ -141,6 +147,10 @@ def position_fields(position: Position) -> dict[str, str]:
         "pnl_percentage": str(position.pnl_percentage) if closed else "",
         "is_winning": str(position.realized_pnl > 0).lower() if closed else "",
         "fees_paid": str(position.fees_paid),
+        "quote_fees": str(position.quote_fees),
+        "base_fees": str(position.base_fees),
+        "dust": str(position.dust),
+        "least_qty": str(position.least_qty),
         "trade_duration_minutes": f"{duration:.2f}" if duration is not None else "",
         "bought_qty": str(position.bought_qty),
         "bought_notional": str(position.bought_notional),
@@ -170,7 +180,10 @@ def read_position(found: Hash) -> Position:
         bought_notional=Decimal(text["bought_notional"]),
         sold_qty=Decimal(text["sold_qty"]),
         sold_notional=Decimal(text["sold_notional"]),
-        fees_paid=Decimal(text["fees_paid"]),
+        quote_fees=Decimal(text.get("quote_fees", text["fees_paid"])),
+        base_fees=Decimal(text.get("base_fees", "0")),
+        dust=Decimal(text.get("dust", "0")),
+        least_qty=Decimal(text.get("least_qty", "0")),
         exit_order_id=text["exit_order_id"],
         exit_time=_time(text["exit_time"]),
         exit_reason=text["exit_reason"],

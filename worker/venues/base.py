@@ -42,6 +42,8 @@ class Capabilities:
     fractional: bool = False
     protective_pairs: bool = False
     dead_man_switch: bool = False
+    untold_base_fees: bool = False
+    """What a fee took of a purchase is not told with the fill: only the position shows it exactly."""
 
 
 class PartlyRead(VenueUnavailable):

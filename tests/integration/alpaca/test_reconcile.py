@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,48 +12,20 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from shared.clock import Clock, ManualClock, SystemClock, TradingCalendar
-from shared.store import Store
+from shared.clock import ManualClock, TradingCalendar
 from tests.builders import order
 from tests.integration.alpaca.support import go, limit_order, lines
-from tests.integration.test_recovery import NoGate
 from tests.servers.alpaca import OPEN, AlpacaServer
 from worker.core.orders import Order
 from worker.core.types import OrderState
 from worker.trading.book import RedisBook
-from worker.trading.desk import OrderDesk
-from worker.trading.reconcile import Reconciler, Snapshot
+from worker.trading.reconcile import Snapshot
 from worker.venues.alpaca import AlpacaVenue
 
 S = OrderState
 Look = Callable[..., Snapshot]
 CALENDAR = TradingCalendar(ZoneInfo("UTC"))
 ENTRY = "sbe1r0123456789"
-
-
-@pytest.fixture
-def book(store: Store) -> RedisBook:
-    return RedisBook(store, "default", CALENDAR)
-
-
-@pytest.fixture
-def look(venue: AlpacaVenue, book: RedisBook) -> Look:
-    """Passes of one trader; ``new`` begins another one."""
-    traders: list[Reconciler] = []
-
-    def trader(clock: Clock) -> Reconciler:
-        desk = OrderDesk(venue, NoGate(), book, clock, lambda *_a, **_k: None, lambda _n: nullcontext(), 60)
-        return Reconciler("default", venue, desk, book, clock, CALENDAR, lambda *_a, **_k: None, lambda: None)
-
-    def made(times: int = 1, *, new: bool = False, clock: Clock | None = None) -> Snapshot:
-        if new or not traders:
-            traders.append(trader(clock or SystemClock()))
-        for _ in range(times):
-            snapshot = traders[-1].run()
-        assert snapshot.problems == {}
-        return snapshot
-
-    return made
 
 
 def known(book: RedisBook, shown: dict[str, Any]) -> Order:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgpack
 import pytest
 
 from shared.config import Config
@@ -92,3 +93,54 @@ def test_feed_when_configured_wrongly_says_what_is_missing() -> None:
         AlpacaFeed.from_config(Config(_env_file=None), ["AAPL"])
     with pytest.raises(ConfigError, match="stocks or for crypto"):
         AlpacaFeed(["AAPL", "BTC/USD"], KEY, SECRET)
+
+
+def test_feed_when_a_stock_trade_makes_no_price_tells_so_and_ignores_what_is_no_trade(
+    server: AlpacaStreamServer,
+) -> None:
+    feed, notes = AlpacaFeed(["AAPL"], KEY, SECRET, url=server.url), Notes()
+    feed.start(notes)
+    eventually(lambda: server.subscribers, what="it has subscribed")
+    at = now_ms() * 1000
+    told: list[tuple[list[str], str]] = [
+        (["@"], "C"), (["@", "I"], "C"), ([" ", "P"], "A"), (["@", "M"], "C"), (["B"], "A"), (["B"], "C"), ([" "], "B")
+    ]  # fmt: skip
+    for number, (conditions, tape) in enumerate(told):
+        server.trade("AAPL", number, 100.0 + number, at, c=conditions, z=tape)
+    eventually(lambda: len(notes.trades) == 6, what="all but the official close")
+    assert [(t.price, t.priced) for t in notes.trades] == [
+        (100.0, True), (101.0, False), (102.0, False), (104.0, False), (105.0, True), (106.0, True)
+    ]  # fmt: skip
+    assert feed.stats.ignored == 1
+    feed.close()
+
+
+def test_feed_when_one_row_of_a_frame_is_nonsense_keeps_the_others(server: AlpacaStreamServer) -> None:
+    feed, notes = AlpacaFeed(["AAPL"], KEY, SECRET, url=server.url), Notes()
+    feed.start(notes)
+    eventually(lambda: server.subscribers, what="it has subscribed")
+    stamp = msgpack.Timestamp(now_ms() // 1000, 999_999_999)
+    good = {"T": "t", "S": "AAPL", "i": 1, "x": "V", "p": 5.5, "s": 1, "t": stamp, "c": ["@"], "z": "C"}
+    rows = [7, {"T": "t", "S": "AAPL"}, {"T": "q", "S": "AAPL"}, good, None, {**good, "i": 2, "s": "1e2"}]
+    server.send_raw(msgpack.packb(rows))
+    eventually(lambda: len(notes.trades) == 2, what="the good ones")
+    assert (feed.stats.dropped["shape"], feed.stats.ignored, notes.trades[1].quantity) == (3, 1, 100.0)
+    assert notes.trades[0].venue_time % 1_000_000 == 999_999  # and not of the next second
+    feed.close()
+
+
+def test_feed_when_it_comes_back_subscribes_again_and_repeats_nothing(server: AlpacaStreamServer) -> None:
+    feed, notes = AlpacaFeed(["AAPL"], KEY, SECRET, url=server.url), Notes()
+    feed.start(notes)
+    eventually(lambda: server.subscribers, what="it has subscribed")
+    at = now_ms() * 1000
+    server.trade("AAPL", 1, 100.0, at)
+    eventually(lambda: notes.trades, what="the trade")
+    server.drop()
+    eventually(lambda: feed.stats.connections == 2 and server.subscribers, what="another connection")
+    server.trade("AAPL", 1, 100.0, at)
+    server.trade("AAPL", 2, 101.0, at)
+    eventually(lambda: [t.price for t in notes.trades] == [100.0, 101.0], what="only the new one")
+    assert [a["action"] for a in server.asked] == ["auth", "subscribe"] * 2
+    assert (feed.stats.duplicates, notes.events.count("gap")) == (1, 1)
+    feed.close()

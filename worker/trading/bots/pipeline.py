@@ -190,12 +190,13 @@ class Pipeline:
             return
         with self._lock:
             done = line.take(trade)
-            line.last = trade
-            if trade.is_buyer_maker:
-                line.sold = trade
-            if trade.price <= line.stop:
-                line.stop = NEVER  # told once; the trader sets it again
-                self._post(Crossing(trade.symbol, trade.price, trade.received_at))
+            if trade.priced:
+                line.last = trade
+                if trade.is_buyer_maker:
+                    line.sold = trade
+                if trade.price <= line.stop:
+                    line.stop = NEVER  # told once; the trader sets it again
+                    self._post(Crossing(trade.symbol, trade.price, trade.received_at))
             if done:
                 self._completed(line, done, trade.received_at)
 

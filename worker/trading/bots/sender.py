@@ -160,6 +160,7 @@ class OrderSender:
             stop_loss=action.stop_loss,
             post_only=entry and limit is not None,
             stop_price=action.stop_price,
+            least_qty=self.instrument(action.symbol).least_qty,
         )
 
     def _count(self, order: Order, run_id: str) -> None:

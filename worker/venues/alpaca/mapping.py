@@ -222,12 +222,14 @@ def clock(found: Json) -> MarketClock:
 def instrument(found: Json) -> Instrument:
     crypto = found.get("class") == "crypto"
     lot = optional_positive(found.get("min_trade_increment")) if crypto else Decimal(1)
+    least = optional_positive(found.get("min_order_size")) if crypto else None
     return Instrument(
         ticker=str(found["symbol"]),
         lot_size=lot or Decimal("0.000000001"),
         tick_size=(optional_positive(found.get("price_increment")) if crypto else None) or Decimal("0.01"),
         tradable=found.get("tradable") is True and found.get("status") == "active",
         protective_pair=found.get("class") == "us_equity",
+        min_qty=least or Decimal(0),
     )
 
 

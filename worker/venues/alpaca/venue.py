@@ -14,6 +14,8 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from shared.accounts import AccountConfig
 from shared.clock import Clock, parse_rfc3339, rfc3339
 from shared.errors import ConfigError, OrderNotFound, VenueAmbiguous, VenueError, VenueUnavailable
@@ -28,10 +30,12 @@ from worker.core.types import (
     OrderRequest,
     OrderUpdate,
     Side,
+    TimeInForce,
     VenueOrder,
     VenuePosition,
 )
 from worker.venues.alpaca import mapping, wire
+from worker.venues.alpaca.fees import CryptoFees
 from worker.venues.alpaca.pairs import PAIR_CLASSES, Pairs, is_pair
 from worker.venues.base import CancelOutcome, CancelResult, Capabilities, PartlyRead, SendGuard, UpdateStream
 
@@ -75,8 +79,10 @@ class AlpacaVenue:
         self._crypto = tame(CryptoHistoricalDataClient(api_key, secret_key, raw_data=True, url_override=data_url))
         self.mode = "paper" if paper else "live"
         self._seen: set[str] = set()
-        self._pairs = Pairs()
-        self.capabilities = Capabilities(sessions=not crypto_only, fractional=True, protective_pairs=not crypto_only)
+        self._pairs, self._fees = Pairs(), CryptoFees()
+        self.capabilities = Capabilities(
+            sessions=not crypto_only, fractional=True, protective_pairs=not crypto_only, untold_base_fees=True
+        )
 
     @classmethod
     def from_account(cls, account: AccountConfig, clock: Clock) -> AlpacaVenue:
@@ -104,7 +110,7 @@ class AlpacaVenue:
             "qty": str(request.qty),
             "side": request.side.value,
             "type": request.type.value,
-            "time_in_force": request.time_in_force.value,
+            "time_in_force": _time_in_force(request).value,
             "client_order_id": request.client_order_id,
         }
         if request.limit_price is not None:
@@ -223,9 +229,10 @@ class AlpacaVenue:
         fills: dict[str, Execution] = {}
         for _ in range(MAX_PAGES):
             ask = partial(wire.rows, partial(self._trading.get, "/account/activities/FILL", query))
-            # Without the endpoint an order's cumulative figures tell all but the fees, which are none for stocks.
+            # Without the endpoint an order's cumulative figures tell all but the fees.
             rows = self._offered("fills", ask, list)
-            new = {f.execution_id: f for f in wire.read(partial(mapping.fills_in, rows)) if f.execution_id not in fills}
+            told = map(self._fees.charged, wire.read(partial(mapping.fills_in, rows)))
+            new = {f.execution_id: f for f in told if f.execution_id not in fills}
             fills |= new
             if not new and len(rows) < ACTIVITIES_PAGE:
                 self._learn(list(fills.values()), since)
@@ -277,7 +284,9 @@ class AlpacaVenue:
 
     def account(self) -> AccountState:
         answer = wire.get(lambda: self._trading.get("/account"))
-        return wire.read(lambda: mapping.account(answer))
+        told = wire.read(lambda: mapping.account(answer))
+        self._fees.learn(answer)
+        return told
 
     def clock(self) -> MarketClock:
         answer = wire.get(lambda: self._trading.get("/clock"))
@@ -358,8 +367,12 @@ class AlpacaVenue:
     def stream_updates(self, on_update: Callable[[OrderUpdate], None]) -> UpdateStream:
         from worker.venues.alpaca.stream import AlpacaStream
 
+        def charged(update: OrderUpdate) -> None:
+            execution = update.execution
+            on_update(update if execution is None else replace(update, execution=self._fees.charged(execution)))
+
         stream = AlpacaStream(
-            *self._keys, paper=self._paper, url=self._stream_url, on_update=on_update, read=self._pairs.update
+            *self._keys, paper=self._paper, url=self._stream_url, on_update=charged, read=self._pairs.update
         )
         stream.start()
         return stream
@@ -374,3 +387,9 @@ class AlpacaVenue:
         if not isinstance(body, dict):
             raise VenueUnavailable(f"{path}: an answer that makes no sense: {str(body)[:200]}")
         return body
+
+
+def _time_in_force(request: OrderRequest) -> TimeInForce:
+    """Crypto has no trading day, and Alpaca refuses an order for one."""
+    day = request.time_in_force is TimeInForce.DAY
+    return TimeInForce.GTC if day and "/" in request.ticker else request.time_in_force

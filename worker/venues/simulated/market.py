@@ -22,6 +22,8 @@ MINUTE_VOLATILITY = 0.0004
 TICK_MS = 250
 _CACHED_REGIMES = 64
 CENT = Decimal("0.01")
+PAIR_LOT = Decimal("0.0001")
+"""The lot of a pair such as ``BTC/USD``; everything else trades by the share."""
 
 
 class SeededMarket:
@@ -34,7 +36,10 @@ class SeededMarket:
         self._offsets: dict[str, int] = {}
 
     def instrument(self, ticker: str) -> Instrument | None:
-        return Instrument(ticker, protective_pair=True) if ticker in self.tickers else None
+        if ticker not in self.tickers:
+            return None
+        lot = PAIR_LOT if "/" in ticker else Decimal(1)
+        return Instrument(ticker, lot, protective_pair=True)
 
     def bars(self, ticker: str, count: int, until: datetime) -> list[Bar]:
         """The last ``count`` bars that are complete at ``until``, oldest first; none before the market's first day."""
