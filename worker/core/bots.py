@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
 
 import msgspec
 
 from shared.bots import BotSettings
 from worker.core.decide import round_down
+from worker.core.grid import Grid
 from worker.core.orders import Order
 from worker.core.positions import Position
 from worker.core.types import Effect, Instrument, OrderState, Side
@@ -30,6 +31,8 @@ LONGEST_PAUSE_SECONDS = 30.0
 """After refusals by the venue, each of which is an order in the books; a denial of ours costs nothing."""
 NEVER = float("inf")
 _S = OrderState
+_ENTRY, _BUY, _SELL = Effect.ENTRY, Side.BUY, Side.SELL
+"""Looking a member up in its class takes longer than most questions about it."""
 _UNKNOWN = frozenset({_S.INTENT, _S.UNKNOWN})
 
 
@@ -66,7 +69,7 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def side(self) -> Side:
-        return Side.BUY if self.effect is Effect.ENTRY else Side.SELL
+        return _BUY if self.effect is _ENTRY else _SELL
 
 
 class Cancel(msgspec.Struct, frozen=True, gc=False):
@@ -129,6 +132,18 @@ class BotPosition:
         return sum((o.open_qty for o in self.exits.values() if o is not None), ZERO)
 
 
+class EntryTerms:
+    """What entries take from a bot's document and its instrument, made when one of the two changes."""
+
+    __slots__ = ("above", "below", "capital", "instrument", "lots", "settings", "ticks", "timeout")
+
+    def __init__(self, settings: BotSettings, instrument: Instrument) -> None:
+        self.settings, self.instrument = settings, instrument
+        self.ticks, self.lots = Grid(instrument.tick_size), Grid(instrument.lot_size)
+        self.capital, self.timeout = settings.capital_per_trade, float(settings.maker_order_timeout)
+        self.above, self.below = 1 + settings.profit_target_pct, 1 - settings.stop_loss_pct
+
+
 @dataclass(slots=True)
 class Counters:
     """What a bot has done since its process began."""
@@ -151,6 +166,7 @@ class BotManager:
         self._dirty: dict[str, None] = {}
         self._due: dict[str, float] = {}
         self._on = self._watching = False
+        self._terms: EntryTerms | None = None
 
     # -- events ---------------------------------------------------------------------------------------------------
 
@@ -289,18 +305,20 @@ class BotManager:
             return "off"
         if len(self.positions) >= settings.max_positions:
             return "max_positions"
-        price = to_tick(bid, instrument.tick_size, ROUND_FLOOR)
-        qty = round_down(settings.capital_per_trade / price, instrument.lot_size) if price > 0 else ZERO
+        terms = self._terms
+        if terms is None or terms.settings is not settings or terms.instrument is not instrument:
+            terms = self._terms = EntryTerms(settings, instrument)
+        price = terms.ticks.floor(bid)
+        qty = terms.lots.floor(terms.capital / price) if price > 0 else ZERO
         if qty <= 0:
-            return f"{settings.capital_per_trade} buys less than one lot of {instrument.lot_size} at {price}"
-        name = self._mint(Effect.ENTRY)
+            return f"{terms.capital} buys less than one lot of {instrument.lot_size} at {price}"
+        name = self._mint(_ENTRY)
         self.positions[name] = BotPosition(name, settings.symbol, instrument, now, confidence=confidence)
-        self._due[name] = now + float(settings.maker_order_timeout)
+        self._due[name] = now + terms.timeout
         self.counters.entries += 1
-        target = to_tick(price * (1 + settings.profit_target_pct), instrument.tick_size, ROUND_CEILING)
-        stop = price * (1 - settings.stop_loss_pct)
+        target, stop = terms.ticks.ceiling(price * terms.above), price * terms.below
         return Submit(
-            name, name, settings.symbol, Effect.ENTRY, qty, price, "", confidence, str(target), str(stop.normalize())
+            name, name, settings.symbol, _ENTRY, qty, price, "", confidence, str(target), str(stop.normalize())
         )
 
     # -- what to do -----------------------------------------------------------------------------------------------

@@ -7,18 +7,23 @@ against new exposure, never the switch. The counted limits are judged again, ato
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from shared.documents import RiskSettings
 from worker.core.types import Effect, Instrument, LastPrice, OrderType, Side
 
 FUTURE_TOLERANCE = timedelta(seconds=5)
-_ENTRY = Effect.ENTRY
+EARLIEST = -FUTURE_TOLERANCE
+NO_TIME = timedelta(0)
+_ENTRY, _BUY, _SELL = Effect.ENTRY, Side.BUY, Side.SELL
 """Looking a member up in its class takes longer than the whole question."""
+ZERO, NAN = Decimal(0), Decimal("NaN")
 HELD_BY_OTHERS = "held or worked by someone else (EXTERNAL)"
 
 
@@ -33,7 +38,11 @@ class Denial(msgspec.Struct, frozen=True, gc=False):
 
 
 class Intent(msgspec.Struct, frozen=True, gc=False):
-    """An order that the bot would like to send."""
+    """An order that the bot would like to send.
+
+    ``price`` (the limit, else the reference) and ``notional`` follow from the rest, whatever they are given as: they are
+    computed once, since seven rules ask for them.
+    """
 
     ticker: str
     side: Side
@@ -43,14 +52,16 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
     type: OrderType = OrderType.MARKET
     limit_price: Decimal | None = None
     reason: str = ""
+    price: Decimal = ZERO
+    notional: Decimal = ZERO
 
-    @property
-    def price(self) -> Decimal:
-        return self.limit_price if self.limit_price is not None else self.ref_price
-
-    @property
-    def notional(self) -> Decimal:
-        return self.qty * self.price
+    def __post_init__(self) -> None:
+        price = self.limit_price if self.limit_price is not None else self.ref_price
+        force_setattr(self, "price", price)
+        try:
+            force_setattr(self, "notional", self.qty * price)
+        except ArithmeticError:  # no numbers, as ``sane`` will say
+            force_setattr(self, "notional", NAN)
 
 
 class DayCounters(msgspec.Struct, frozen=True, gc=False):
@@ -67,7 +78,7 @@ class BookView(msgspec.Struct, frozen=True, gc=False):
     working: frozenset[str]
     frozen: Mapping[str, str]
     selling: Mapping[str, Decimal]
-    open_tickers: frozenset[str]
+    open_tickers: AbstractSet[str]
     day: DayCounters
     last_trade: Mapping[str, datetime]
     run_orders: int
@@ -95,6 +106,11 @@ def span(seconds: Decimal) -> timedelta:
     return timedelta(seconds=float(seconds))
 
 
+@lru_cache(maxsize=16)
+def _minutes(minutes: Decimal) -> timedelta:
+    return timedelta(minutes=float(minutes))
+
+
 def _entry(intent: Intent) -> bool:
     return intent.effect is _ENTRY
 
@@ -112,10 +128,16 @@ def switch(intent: Intent, book: BookView, limits: RiskSettings, market: MarketV
 
 
 def sane(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    for name, value in (("qty", intent.qty), ("price", intent.price), ("ref_price", intent.ref_price)):
+    for value in (intent.qty, intent.price, intent.ref_price):
         if not value.is_finite() or value <= 0:
-            return Denial("BAD_NUMBER", f"{name} is {value}, it must be finite and positive")
+            return _insane(intent)
     return None
+
+
+def _insane(intent: Intent) -> Denial:
+    named = (("qty", intent.qty), ("price", intent.price), ("ref_price", intent.ref_price))
+    name, value = next((name, value) for name, value in named if not value.is_finite() or value <= 0)
+    return Denial("BAD_NUMBER", f"{name} is {value}, it must be finite and positive")
 
 
 def reduce_only(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
@@ -129,9 +151,9 @@ def reduce_only(intent: Intent, book: BookView, limits: RiskSettings, market: Ma
 def exit_within_holding(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
     if _entry(intent):
         return None
-    held = book.held.get(intent.ticker, Decimal(0))
-    free = held - book.selling.get(intent.ticker, Decimal(0))
-    if intent.side is not Side.SELL or intent.qty > free:
+    held = book.held.get(intent.ticker, ZERO)
+    free = held - book.selling.get(intent.ticker, ZERO)
+    if intent.side is not _SELL or intent.qty > free:
         return Denial("EXCEEDS_HOLDING", f"{intent.side} {intent.qty} {intent.ticker} > {free} held and free")
     return None
 
@@ -150,18 +172,19 @@ def stale_price(intent: Intent, book: BookView, limits: RiskSettings, market: Ma
     age = market.now - market.last.time
     if age > span(limits.stale_data_seconds):
         return Denial("STALE_PRICE", f"{age.total_seconds():.1f} s old > {limits.stale_data_seconds} s")
-    if age < -FUTURE_TOLERANCE:
+    if age < EARLIEST:
         return Denial("STALE_PRICE", f"dated {-age.total_seconds():.1f} s in the future")
     return None
 
 
 def price_collar(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if market.last is None or not market.last.price.is_finite() or market.last.price <= 0:
+    price = None if market.last is None else market.last.price
+    if price is None or not price.is_finite() or price <= 0:
         return Denial("NO_PRICE", f"no last price for {intent.ticker}")
-    away = abs(intent.ref_price - market.last.price) / market.last.price
-    if intent.limit_price is not None:
-        worse = (intent.limit_price - market.last.price) * intent.side.sign / market.last.price
-        away = max(away, worse)
+    gap, limit = abs(intent.ref_price - price), intent.limit_price
+    if limit is not None:
+        gap = max(gap, limit - price if intent.side is _BUY else price - limit)
+    away = gap / price
     if away > limits.price_collar_pct:
         return Denial("PRICE_COLLAR", f"{away:.4f} from the last trade > {limits.price_collar_pct}")
     return None
@@ -223,8 +246,8 @@ def cooldown(intent: Intent, book: BookView, limits: RiskSettings, market: Marke
     last = book.last_trade.get(intent.ticker)
     if not _entry(intent) or last is None:
         return None
-    wait = timedelta(minutes=float(limits.cooldown_minutes)) - (market.now - last)
-    if wait > timedelta(0):
+    wait = _minutes(limits.cooldown_minutes) - (market.now - last)
+    if wait > NO_TIME:
         return Denial("COOLDOWN", f"{intent.ticker} for another {wait.total_seconds():.0f} s")
     return None
 

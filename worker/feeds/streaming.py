@@ -17,6 +17,8 @@ OPEN_SECONDS = 5.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
 _LOOK_SECONDS = 0.5
 _CLOSE_SECONDS = 2.0
+_LIVE = FeedState.LIVE
+"""Looking a member up in its class takes longer than the question, and it is asked at every message."""
 
 
 class Announcer:
@@ -180,8 +182,10 @@ class SocketFeed(ABC):
         """Hand on what a socket gave; whether any of it made sense. The feed's thread calls it."""
         received_at = self._clock()
         trades, sensible = self._decode(messages, received_at)
+        out = self._out
         if sensible:
-            self._out.stats.last_received = received_at
-            self._out.live()
-        self._out.give(trades)
+            out.stats.last_received = received_at
+            if out.state is not _LIVE:
+                out.live()
+        out.give(trades)
         return sensible
