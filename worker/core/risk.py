@@ -40,8 +40,8 @@ class Denial(msgspec.Struct, frozen=True, gc=False):
 class Intent(msgspec.Struct, frozen=True, gc=False):
     """An order that the bot would like to send.
 
-    ``price`` (the limit, else the reference) and ``notional`` follow from the rest, whatever they are given as: they are
-    computed once, since seven rules ask for them.
+    ``price`` (the limit, else the reference) and ``notional`` follow from the rest, whatever they are given as; they
+    are computed once, since five rules ask for them.
     """
 
     ticker: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from shared.accounts import DEFAULT_ACCOUNT
 from shared.clock import Clock
@@ -37,6 +38,16 @@ UNRESOLVED = frozenset({S.INTENT, S.UNKNOWN, S.ABSENT})
 """States in which only the venue can say what became of the order."""
 
 
+class Follower(Protocol):
+    """Keeps up with the book without reading it again."""
+
+    def on_admitted(self, order: Order) -> None:
+        """The gate has taken an order in."""
+
+    def on_changed(self, change: Change) -> None:
+        """An order was looked at; ``change.changed`` says whether it is another one now."""
+
+
 class OrderDesk:
     """All orders of one account go through here."""
 
@@ -61,6 +72,8 @@ class OrderDesk:
         """Rises after everything that this desk changed in the book, so that a reader knows when to read again."""
         self.on_change: Callable[[Change], None] | None = None
         """Told of every change of an order, in the thread that made it."""
+        self.followers: list[Follower] = []
+        """Told of every rise of ``changes``, right after it and before anybody acts on it."""
 
     # -- sending --------------------------------------------------------------------------------------------------
 
@@ -82,6 +95,8 @@ class OrderDesk:
                 failpoint("gate.denied")
                 return denial
             self.changes += 1
+            for follower in self.followers:
+                follower.on_admitted(ticket.order)
             failpoint("gate.after")
             return self._send(ticket.order, deadline)
 
@@ -152,7 +167,7 @@ class OrderDesk:
         change = self._book.change(name, step)
         if change is None:
             return None
-        self.changes += 1
+        self._changed(change)
         failpoint("apply.after")
         self._by_venue_id[told.venue_order_id] = name
         self._heard(change)
@@ -182,9 +197,14 @@ class OrderDesk:
         change = self._book.change(name, lambda bundle: take_act(bundle, state, now, note))
         failpoint("act.after")
         if change is not None:
-            self.changes += 1
+            self._changed(change)
             self._heard(change)
             self._tell(change)
+
+    def _changed(self, change: Change) -> None:
+        self.changes += 1
+        for follower in self.followers:
+            follower.on_changed(change)
 
     def _heard(self, change: Change) -> None:
         if self.on_change is not None and change.changed:

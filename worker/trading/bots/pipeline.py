@@ -158,9 +158,7 @@ class SymbolLine:
             confidence = lane.ask(row, end)
             if confidence is not None:
                 bid = self.bid(last, at)
-                found.append(
-                    Decision(lane.bot_id, self.symbol, end, confidence, last.price, bid, last.received_at, at)
-                )
+                found.append(Decision(lane.bot_id, self.symbol, end, confidence, last.price, bid, last.received_at, at))
         return found
 
 
