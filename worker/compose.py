@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import string
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -26,6 +25,7 @@ from shared.store import Store, connect
 from worker import failpoints
 from worker.compose_bots import build_fleet
 from worker.core.types import OrderType
+from worker.entropy import entropy
 from worker.market.base import MarketData
 from worker.predictors.base import Predictor
 from worker.runtime import AccountLock, AccountLocked, ExitCode, Heartbeat, StopSignals
@@ -50,20 +50,12 @@ from worker.watch import KeyWatcher
 if TYPE_CHECKING:
     from worker.predictors.grok import GrokPredictor
 
-ENTROPY_LENGTH = 14
 EMERGENCY_REDIS_SECONDS = 0.5
 SWITCH_SECONDS = 0.0005
 """The longest that a thread that sends or cancels waits for one that computes; Python's own default is 5 ms."""
 JOB_PATIENCE_SECONDS = 30.0
 STARTING_CASH = Decimal(100_000)
 EXCHANGE_LATENCY = timedelta(milliseconds=20)
-_LETTERS = (string.ascii_lowercase + string.digits).encode()
-_LETTER_OF_BYTE = bytes(_LETTERS[byte % len(_LETTERS)] for byte in range(256))
-
-
-def entropy() -> str:
-    """Fourteen random letters and digits from the operating system, asked once: every order waits for it."""
-    return os.urandom(ENTROPY_LENGTH).translate(_LETTER_OF_BYTE).decode()
 
 
 def open_venue(account: AccountConfig, clock: Clock) -> Venue:

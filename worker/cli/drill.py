@@ -17,8 +17,9 @@ def stop_drill(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
 ) -> None:
     """Place working orders on a simulated or paper account, stop, measure, resume; exit code 4 when not passed."""
-    from worker.compose import entropy, open_venue
+    from worker.compose import open_venue
     from worker.drill import Drill, DrillRefused
+    from worker.entropy import entropy
 
     with exit_codes():
         config, clock = load_config(), SystemClock()
