@@ -111,10 +111,6 @@ def _minutes(minutes: Decimal) -> timedelta:
     return timedelta(minutes=float(minutes))
 
 
-def _entry(intent: Intent) -> bool:
-    return intent.effect is _ENTRY
-
-
 def _money(value: Decimal) -> str:
     return f"{value:,.2f}"
 
@@ -129,7 +125,7 @@ def switch(intent: Intent, book: BookView, limits: RiskSettings, market: MarketV
 
 def sane(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
     for value in (intent.qty, intent.price, intent.ref_price):
-        if not value.is_finite() or value <= 0:
+        if not value.is_finite() or value <= ZERO:
             return _insane(intent)
     return None
 
@@ -141,15 +137,15 @@ def _insane(intent: Intent) -> Denial:
 
 
 def reduce_only(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if _entry(intent) and limits.reduce_only:
+    if intent.effect is _ENTRY and limits.reduce_only:
         return Denial("REDUCE_ONLY", "risk_settings.reduce_only is true: exits only")
-    if _entry(intent) and book.reducing:
+    if intent.effect is _ENTRY and book.reducing:
         return Denial("REDUCING", book.reducing)
     return None
 
 
 def exit_within_holding(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if _entry(intent):
+    if intent.effect is _ENTRY:
         return None
     held = book.held.get(intent.ticker, ZERO)
     free = held - book.selling.get(intent.ticker, ZERO)
@@ -198,34 +194,34 @@ def instrument(intent: Intent, book: BookView, limits: RiskSettings, market: Mar
         return Denial("LOT_SIZE", f"{intent.qty} is no multiple of {known.lot_size}")
     if intent.limit_price is not None and intent.limit_price % known.tick_size:
         return Denial("TICK_SIZE", f"{intent.limit_price} is no multiple of {known.tick_size}")
-    if _entry(intent) and intent.notional < known.min_notional:
+    if intent.effect is _ENTRY and intent.notional < known.min_notional:
         return Denial("MIN_NOTIONAL", f"{_money(intent.notional)} < {_money(known.min_notional)}")
     return None
 
 
 def frozen_symbol(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
     why = book.frozen.get(intent.ticker)
-    if why is None or (why in {"ABSENT", HELD_BY_OTHERS} and not _entry(intent)):
+    if why is None or (why in {"ABSENT", HELD_BY_OTHERS} and intent.effect is not _ENTRY):
         return None
     return Denial("SYMBOL_FROZEN", f"an order in {intent.ticker} is {why}")
 
 
 def duplicate_working(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if _entry(intent) and intent.ticker in book.working:
+    if intent.effect is _ENTRY and intent.ticker in book.working:
         return Denial("WORKING_ORDER", f"{intent.ticker} has a working order")
-    if not _entry(intent) and book.selling.get(intent.ticker):
+    if intent.effect is not _ENTRY and book.selling.get(intent.ticker):
         return Denial("WORKING_ORDER", f"{intent.ticker} is being sold already")
     return None
 
 
 def order_notional(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if _entry(intent) and limits.max_order_notional and intent.notional > limits.max_order_notional:
+    if intent.effect is _ENTRY and limits.max_order_notional and intent.notional > limits.max_order_notional:
         return Denial("ORDER_NOTIONAL", f"{_money(intent.notional)} > {_money(limits.max_order_notional)}")
     return None
 
 
 def daily_notional(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if not _entry(intent) or not limits.daily_notional_cap:
+    if intent.effect is not _ENTRY or not limits.daily_notional_cap:
         return None
     if book.day.notional + intent.notional > limits.daily_notional_cap:
         return Denial(
@@ -237,14 +233,14 @@ def daily_notional(intent: Intent, book: BookView, limits: RiskSettings, market:
 
 def orders_per_ticker(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
     done = book.day.orders_per_ticker.get(intent.ticker, 0)
-    if _entry(intent) and done >= limits.max_position_per_ticker:
+    if intent.effect is _ENTRY and done >= limits.max_position_per_ticker:
         return Denial("ORDERS_PER_TICKER", f"{done} + 1 > {limits.max_position_per_ticker} today in {intent.ticker}")
     return None
 
 
 def cooldown(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
     last = book.last_trade.get(intent.ticker)
-    if not _entry(intent) or last is None:
+    if intent.effect is not _ENTRY or last is None:
         return None
     wait = _minutes(limits.cooldown_minutes) - (market.now - last)
     if wait > NO_TIME:
@@ -259,7 +255,7 @@ def trades_per_run(intent: Intent, book: BookView, limits: RiskSettings, market:
 
 
 def open_positions(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if not _entry(intent) or intent.ticker in book.open_tickers:
+    if intent.effect is not _ENTRY or intent.ticker in book.open_tickers:
         return None
     if len(book.open_tickers) >= limits.max_open_positions:
         return Denial("OPEN_POSITIONS", f"{len(book.open_tickers)} + 1 > {limits.max_open_positions}")
@@ -267,7 +263,7 @@ def open_positions(intent: Intent, book: BookView, limits: RiskSettings, market:
 
 
 def daily_loss(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if not _entry(intent) or not limits.max_daily_loss_usd:
+    if intent.effect is not _ENTRY or not limits.max_daily_loss_usd:
         return None
     if book.day_pnl is None or not book.day_pnl.is_finite():
         return Denial("DAILY_LOSS", "today's profit is not known")
@@ -277,7 +273,7 @@ def daily_loss(intent: Intent, book: BookView, limits: RiskSettings, market: Mar
 
 
 def buying_power(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if not _entry(intent):
+    if intent.effect is not _ENTRY:
         return None
     if book.buying_power is None or not book.buying_power.is_finite():
         return Denial("BUYING_POWER", "the account's buying power is not known")

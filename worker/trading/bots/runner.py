@@ -136,10 +136,11 @@ class BotRunner:
             return "below the threshold"
         self.on_price(symbol, last)
         instrument = self._sender.instrument(symbol)
-        wanted = self.manager.enter(instrument, bid, f"{confidence:.6g}", self._now())
+        now = self._clock.now()
+        wanted = self.manager.enter(instrument, bid, f"{confidence:.6g}", now.timestamp())
         if isinstance(wanted, str):
             return wanted
-        return self._submit(wanted, run_id, f"confidence {confidence:.4f}{self._reason}", last)
+        return self._submit(wanted, run_id, f"confidence {confidence:.4f}{self._reason}", last, now)
 
     # -- acting ---------------------------------------------------------------------------------------------------
 
@@ -161,11 +162,13 @@ class BotRunner:
         self._notes("bot_spins", bot_id=self.bot_id)
         return done
 
-    def _submit(self, action: Submit, run_id: str, reason: str, last: LastPrice | None = None) -> str:
+    def _submit(
+        self, action: Submit, run_id: str, reason: str, last: LastPrice | None = None, now: datetime | None = None
+    ) -> str:
         """One order; empty where it was sent, else why it was not, which the manager knows too."""
         try:
             last = last or self._price(action.symbol)
-            result = self._sender.submit(self.bot_id, action, last, run_id, reason)
+            result = self._sender.submit(self.bot_id, action, last, run_id, reason, now)
         except VenueError as error:
             result = Denial("VENUE", str(error))
         except StoreError:

@@ -66,8 +66,16 @@ class OrderSender:
         """The venue's own last price. Raises VenueUnavailable."""
         return self._venue.last_price(symbol)
 
-    def submit(self, bot_id: int, action: Submit, last: LastPrice, run_id: str, reason: str) -> Denial | Order:
-        """Judge, admit and send; the denial where one of them says no.
+    def submit(
+        self,
+        bot_id: int,
+        action: Submit,
+        last: LastPrice,
+        run_id: str,
+        reason: str,
+        now: datetime | None = None,
+    ) -> Denial | Order:
+        """Judge, admit and send; the denial where one of them says no. ``now`` is the moment of the decision.
 
         Raises StoreUnreachable where the gate could not be asked, VenueUnavailable where the venue's clock cannot be
         read.
@@ -77,13 +85,14 @@ class OrderSender:
             switches, snapshot = self.switches, self.snapshot
             if switches is None or snapshot is None or not self._is_on(switches):
                 return Denial("SWITCHED_OFF", "trading is not on")
-            result = self._submit(str(bot_id), action, last, run_id, reason, switches, snapshot)
+            at = now or self._clock.now()
+            result = self._submit(str(bot_id), action, last, run_id, reason, switches, snapshot, at)
             if isinstance(result, Order):
                 return result
             denial = result
             if denial.code != "SETTINGS_CHANGED":
                 break
-            self.switches = self._read_switches()
+            self.switches, now = self._read_switches(), None
         return denial or Denial("SETTINGS_CHANGED", "the settings keep changing")
 
     def _is_on(self, switches: Switches) -> bool:
@@ -101,8 +110,8 @@ class OrderSender:
         reason: str,
         switches: Switches,
         snapshot: Snapshot,
+        now: datetime,
     ) -> Denial | Order:
-        now = self._clock.now()
         day = self._calendar.day_of(now)
         limit = action.limit_price
         kind = _MARKET if limit is None else _LIMIT
