@@ -22,10 +22,10 @@ from shared.store import Store, connect
 from tests.builders import switches
 from tests.servers.stack import FREE_RISK
 from tests.support import RedisServer, eventually
-from worker.compose.process import entropy
 from worker.core.matching import EngineOptions
 from worker.core.risk import Denial
 from worker.core.types import Instrument
+from worker.entropy import entropy
 from worker.feeds.base import FeedSink
 from worker.feeds.binance import BinanceFeed
 from worker.replay.bots import ReplayClock

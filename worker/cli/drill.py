@@ -18,8 +18,8 @@ def stop_drill(
 ) -> None:
     """Place working orders on a simulated or paper account, stop, measure, resume; exit code 4 when not passed."""
     from worker.compose.adapters import open_venue
-    from worker.compose.process import entropy
     from worker.drill import Drill, DrillRefused
+    from worker.entropy import entropy
 
     with exit_codes():
         config, clock = load_config(), SystemClock()

@@ -11,7 +11,7 @@ from shared.config import Config
 from shared.errors import ConfigError
 from shared.store import Store
 from worker.compose.account import TradingAccount
-from worker.compose.process import entropy
+from worker.entropy import entropy
 from worker.feeds.base import TradeFeed
 from worker.models.registry import ModelRegistry
 from worker.trading.bots.documents import BotDocuments

@@ -18,8 +18,9 @@ from shared.errors import ReportRefused, StoreUnreachable
 from shared.jobs import queue_connection
 from shared.keys import JOBS
 from shared.store import Store, connect
-from worker.compose.process import Process, entropy
+from worker.compose.process import Process
 from worker.core.telling import Level
+from worker.entropy import entropy
 from worker.jobs.deliveries import RQDeliveries
 from worker.jobs.leader import Leadership
 from worker.jobs.periodic import Periodic

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
@@ -17,10 +15,6 @@ from shared.keys import Keys
 from shared.logs import configure_logging
 from shared.store import TIMEOUT_SECONDS, Store, connect
 from worker.runtime import Heartbeat, StopSignals
-
-ENTROPY_LENGTH = 14
-_LETTERS = (string.ascii_lowercase + string.digits).encode()
-_LETTER_OF_BYTE = bytes(_LETTERS[byte % len(_LETTERS)] for byte in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +58,3 @@ def process_name(worker: str, account: str | None) -> str:
 def chosen(config: Config, account: str | None) -> tuple[AccountConfig, ...]:
     """The accounts that a process works for: one, or all without a name. Raises ConfigError."""
     return config.accounts if account is None else (config.account(account),)
-
-
-def entropy() -> str:
-    """Fourteen random letters and digits from the operating system, asked once: every order waits for it."""
-    return os.urandom(ENTROPY_LENGTH).translate(_LETTER_OF_BYTE).decode()

@@ -16,8 +16,9 @@ from shared.store import Store, connect
 from worker.compose.account import TradingAccount
 from worker.compose.adapters import open_predictor
 from worker.compose.bots import build_fleet
-from worker.compose.process import Process, entropy
+from worker.compose.process import Process
 from worker.core.types import OrderType
+from worker.entropy import entropy
 from worker.runtime import AccountLock
 from worker.trading.book import RedisBook
 from worker.trading.cycle import Cycle, CycleOptions

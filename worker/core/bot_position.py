@@ -12,6 +12,8 @@ from worker.core.orders import Order
 from worker.core.types import Effect, Instrument, OrderState, Side
 
 ZERO = Decimal(0)
+_ENTRY, _BUY, _SELL = Effect.ENTRY, Side.BUY, Side.SELL
+"""Looking a member up in its class takes longer than most questions about it."""
 
 
 class Phase(StrEnum):
@@ -38,7 +40,7 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def side(self) -> Side:
-        return Side.BUY if self.effect is Effect.ENTRY else Side.SELL
+        return _BUY if self.effect is _ENTRY else _SELL
 
 
 class Cancel(msgspec.Struct, frozen=True, gc=False):

@@ -10,15 +10,15 @@ market.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
 
 from shared.bots import BotSettings
 from worker.core import protection
 from worker.core.bot_position import Action, BotPosition, Cancel, Counters, Phase, Submit
-from worker.core.decide import round_down
+from worker.core.grid import Grid
 from worker.core.orders import Order
 from worker.core.positions import Position
-from worker.core.protection import UNANSWERED, to_tick
+from worker.core.protection import UNANSWERED
 from worker.core.types import Effect, ExitReason, Instrument, OrderState
 
 ZERO = Decimal(0)
@@ -30,6 +30,19 @@ LONGEST_PAUSE_SECONDS = 30.0
 """After refusals by the venue, each of which is an order in the books; a denial of ours costs nothing."""
 NEVER = float("inf")
 _S = OrderState
+_ENTRY = Effect.ENTRY
+
+
+class EntryTerms:
+    """What entries take from a bot's document and its instrument, made when one of the two changes."""
+
+    __slots__ = ("above", "below", "capital", "instrument", "lots", "settings", "ticks", "timeout")
+
+    def __init__(self, settings: BotSettings, instrument: Instrument) -> None:
+        self.settings, self.instrument = settings, instrument
+        self.ticks, self.lots = Grid(instrument.tick_size), Grid(instrument.lot_size)
+        self.capital, self.timeout = settings.capital_per_trade, float(settings.maker_order_timeout)
+        self.above, self.below = 1 + settings.profit_target_pct, 1 - settings.stop_loss_pct
 
 
 class BotManager:
@@ -45,6 +58,7 @@ class BotManager:
         self._due: dict[str, float] = {}
         self._on = self._watching = False
         self._era = 0
+        self._terms: EntryTerms | None = None
 
     # -- events ---------------------------------------------------------------------------------------------------
 
@@ -195,18 +209,20 @@ class BotManager:
             return "off"
         if len(self.positions) >= settings.max_positions:
             return "max_positions"
-        price = to_tick(bid, instrument.tick_size, ROUND_FLOOR)
-        qty = round_down(settings.capital_per_trade / price, instrument.lot_size) if price > 0 else ZERO
+        terms = self._terms
+        if terms is None or terms.settings is not settings or terms.instrument is not instrument:
+            terms = self._terms = EntryTerms(settings, instrument)
+        price = terms.ticks.floor(bid)
+        qty = terms.lots.floor(terms.capital / price) if price > 0 else ZERO
         if qty <= 0:
-            return f"{settings.capital_per_trade} buys less than one lot of {instrument.lot_size} at {price}"
-        name = self._mint(Effect.ENTRY)
+            return f"{terms.capital} buys less than one lot of {instrument.lot_size} at {price}"
+        name = self._mint(_ENTRY)
         self.positions[name] = BotPosition(name, settings.symbol, instrument, now, confidence=confidence)
-        self._due[name] = now + float(settings.maker_order_timeout)
+        self._due[name] = now + terms.timeout
         self.counters.entries += 1
-        target = to_tick(price * (1 + settings.profit_target_pct), instrument.tick_size, ROUND_CEILING)
-        stop = price * (1 - settings.stop_loss_pct)
+        target, stop = terms.ticks.ceiling(price * terms.above), price * terms.below
         return Submit(
-            name, name, settings.symbol, Effect.ENTRY, qty, price, "", confidence, str(target), f"{stop.normalize():f}"
+            name, name, settings.symbol, _ENTRY, qty, price, "", confidence, str(target), f"{stop.normalize():f}"
         )
 
     # -- what to do -----------------------------------------------------------------------------------------------

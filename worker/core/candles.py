@@ -190,7 +190,11 @@ class CandleBuilder:
             self._restarts = self.clock.restarts
             self._gap_from, self._gap_until = -UNSET, max(self._gap_until, self.clock.reached, venue)
         due = self.clock.reached - self._grace
-        start = max(self._start, due - due % SECOND, venue - venue % SECOND)
+        start = max(due - due % SECOND, venue - venue % SECOND)
+        if start == self._end:  # one second is over, as nearly always
+            candle = self._complete()
+            self._begin(start)
+            return (candle,)
         done: list[Candle] = []
         while self._start < start:
             done.append(self._complete())

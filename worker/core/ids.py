@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from worker.core.types import Effect
 
@@ -13,6 +14,8 @@ FLATTEN_PREFIX = "f-"
 """How the ids begin under which the emergency worker closes positions: ``f-{stop}-{symbol}-{n}``."""
 
 _PATTERN = re.compile(r"^sb([ex])(\d{1,10})r([a-z0-9]{10,18})$")
+_TAIL = re.compile(r"[a-z0-9]{10,18}").fullmatch
+_ENTRY = Effect.ENTRY
 _LETTER = {Effect.ENTRY: "e", Effect.EXIT: "x"}
 _EFFECT = {letter: effect for effect, letter in _LETTER.items()}
 
@@ -23,6 +26,19 @@ def mint(effect: Effect, bot_id: int, entropy: str) -> str:
     if not _PATTERN.match(minted):
         raise ValueError(f"not a legal client order id: {minted!r}")
     return minted
+
+
+def minter(bot_id: int, entropy: Callable[[], str]) -> Callable[[Effect], str]:
+    """``mint`` for one bot, whose half of every id is made and checked once. Raises ValueError."""
+    entry, exit_ = (mint(effect, bot_id, "0" * 10)[:-10] for effect in (Effect.ENTRY, Effect.EXIT))
+
+    def new(effect: Effect) -> str:
+        tail = entropy()
+        if _TAIL(tail) is None:
+            raise ValueError(f"not the end of a client order id: {tail!r}")
+        return (entry if effect is _ENTRY else exit_) + tail
+
+    return new
 
 
 def external_name(account: str, venue_order_id: str) -> str:

@@ -7,18 +7,23 @@ against new exposure, never the switch. The counted limits are judged again, ato
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from shared.documents import RiskSettings
 from worker.core.types import Effect, Instrument, LastPrice, OrderType, Side
 
 FUTURE_TOLERANCE = timedelta(seconds=5)
-_ENTRY = Effect.ENTRY
+EARLIEST = -FUTURE_TOLERANCE
+NO_TIME = timedelta(0)
+_ENTRY, _BUY, _SELL = Effect.ENTRY, Side.BUY, Side.SELL
 """Looking a member up in its class takes longer than the whole question."""
+ZERO, NAN = Decimal(0), Decimal("NaN")
 HELD_BY_OTHERS = "held or worked by someone else (EXTERNAL)"
 
 
@@ -33,7 +38,11 @@ class Denial(msgspec.Struct, frozen=True, gc=False):
 
 
 class Intent(msgspec.Struct, frozen=True, gc=False):
-    """An order that the bot would like to send."""
+    """An order that the bot would like to send.
+
+    ``price`` (the limit, else the reference) and ``notional`` follow from the rest, whatever they are given as; they
+    are computed once, since five rules ask for them.
+    """
 
     ticker: str
     side: Side
@@ -43,14 +52,16 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
     type: OrderType = OrderType.MARKET
     limit_price: Decimal | None = None
     reason: str = ""
+    price: Decimal = ZERO
+    notional: Decimal = ZERO
 
-    @property
-    def price(self) -> Decimal:
-        return self.limit_price if self.limit_price is not None else self.ref_price
-
-    @property
-    def notional(self) -> Decimal:
-        return self.qty * self.price
+    def __post_init__(self) -> None:
+        price = self.limit_price if self.limit_price is not None else self.ref_price
+        force_setattr(self, "price", price)
+        try:
+            force_setattr(self, "notional", self.qty * price)
+        except ArithmeticError:  # no numbers, as ``sane`` will say
+            force_setattr(self, "notional", NAN)
 
 
 class DayCounters(msgspec.Struct, frozen=True, gc=False):
@@ -67,7 +78,7 @@ class BookView(msgspec.Struct, frozen=True, gc=False):
     working: frozenset[str]
     frozen: Mapping[str, str]
     selling: Mapping[str, Decimal]
-    open_tickers: frozenset[str]
+    open_tickers: AbstractSet[str]
     day: DayCounters
     last_trade: Mapping[str, datetime]
     run_orders: int
@@ -95,8 +106,9 @@ def span(seconds: Decimal) -> timedelta:
     return timedelta(seconds=float(seconds))
 
 
-def _entry(intent: Intent) -> bool:
-    return intent.effect is _ENTRY
+@lru_cache(maxsize=16)
+def _minutes(minutes: Decimal) -> timedelta:
+    return timedelta(minutes=float(minutes))
 
 
 def _money(value: Decimal) -> str:
@@ -112,26 +124,32 @@ def switch(intent: Intent, book: BookView, limits: RiskSettings, market: MarketV
 
 
 def sane(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    for name, value in (("qty", intent.qty), ("price", intent.price), ("ref_price", intent.ref_price)):
-        if not value.is_finite() or value <= 0:
-            return Denial("BAD_NUMBER", f"{name} is {value}, it must be finite and positive")
+    for value in (intent.qty, intent.price, intent.ref_price):
+        if not value.is_finite() or value <= ZERO:
+            return _insane(intent)
     return None
 
 
+def _insane(intent: Intent) -> Denial:
+    named = (("qty", intent.qty), ("price", intent.price), ("ref_price", intent.ref_price))
+    name, value = next((name, value) for name, value in named if not value.is_finite() or value <= 0)
+    return Denial("BAD_NUMBER", f"{name} is {value}, it must be finite and positive")
+
+
 def reduce_only(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if _entry(intent) and limits.reduce_only:
+    if intent.effect is _ENTRY and limits.reduce_only:
         return Denial("REDUCE_ONLY", "risk_settings.reduce_only is true: exits only")
-    if _entry(intent) and book.reducing:
+    if intent.effect is _ENTRY and book.reducing:
         return Denial("REDUCING", book.reducing)
     return None
 
 
 def exit_within_holding(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if _entry(intent):
+    if intent.effect is _ENTRY:
         return None
-    held = book.held.get(intent.ticker, Decimal(0))
-    free = held - book.selling.get(intent.ticker, Decimal(0))
-    if intent.side is not Side.SELL or intent.qty > free:
+    held = book.held.get(intent.ticker, ZERO)
+    free = held - book.selling.get(intent.ticker, ZERO)
+    if intent.side is not _SELL or intent.qty > free:
         return Denial("EXCEEDS_HOLDING", f"{intent.side} {intent.qty} {intent.ticker} > {free} held and free")
     return None
 
@@ -150,18 +168,19 @@ def stale_price(intent: Intent, book: BookView, limits: RiskSettings, market: Ma
     age = market.now - market.last.time
     if age > span(limits.stale_data_seconds):
         return Denial("STALE_PRICE", f"{age.total_seconds():.1f} s old > {limits.stale_data_seconds} s")
-    if age < -FUTURE_TOLERANCE:
+    if age < EARLIEST:
         return Denial("STALE_PRICE", f"dated {-age.total_seconds():.1f} s in the future")
     return None
 
 
 def price_collar(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if market.last is None or not market.last.price.is_finite() or market.last.price <= 0:
+    price = None if market.last is None else market.last.price
+    if price is None or not price.is_finite() or price <= 0:
         return Denial("NO_PRICE", f"no last price for {intent.ticker}")
-    away = abs(intent.ref_price - market.last.price) / market.last.price
-    if intent.limit_price is not None:
-        worse = (intent.limit_price - market.last.price) * intent.side.sign / market.last.price
-        away = max(away, worse)
+    gap, limit = abs(intent.ref_price - price), intent.limit_price
+    if limit is not None:
+        gap = max(gap, limit - price if intent.side is _BUY else price - limit)
+    away = gap / price
     if away > limits.price_collar_pct:
         return Denial("PRICE_COLLAR", f"{away:.4f} from the last trade > {limits.price_collar_pct}")
     return None
@@ -175,34 +194,34 @@ def instrument(intent: Intent, book: BookView, limits: RiskSettings, market: Mar
         return Denial("LOT_SIZE", f"{intent.qty} is no multiple of {known.lot_size}")
     if intent.limit_price is not None and intent.limit_price % known.tick_size:
         return Denial("TICK_SIZE", f"{intent.limit_price} is no multiple of {known.tick_size}")
-    if _entry(intent) and intent.notional < known.min_notional:
+    if intent.effect is _ENTRY and intent.notional < known.min_notional:
         return Denial("MIN_NOTIONAL", f"{_money(intent.notional)} < {_money(known.min_notional)}")
     return None
 
 
 def frozen_symbol(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
     why = book.frozen.get(intent.ticker)
-    if why is None or (why in {"ABSENT", HELD_BY_OTHERS} and not _entry(intent)):
+    if why is None or (why in {"ABSENT", HELD_BY_OTHERS} and intent.effect is not _ENTRY):
         return None
     return Denial("SYMBOL_FROZEN", f"an order in {intent.ticker} is {why}")
 
 
 def duplicate_working(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if _entry(intent) and intent.ticker in book.working:
+    if intent.effect is _ENTRY and intent.ticker in book.working:
         return Denial("WORKING_ORDER", f"{intent.ticker} has a working order")
-    if not _entry(intent) and book.selling.get(intent.ticker):
+    if intent.effect is not _ENTRY and book.selling.get(intent.ticker):
         return Denial("WORKING_ORDER", f"{intent.ticker} is being sold already")
     return None
 
 
 def order_notional(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if _entry(intent) and limits.max_order_notional and intent.notional > limits.max_order_notional:
+    if intent.effect is _ENTRY and limits.max_order_notional and intent.notional > limits.max_order_notional:
         return Denial("ORDER_NOTIONAL", f"{_money(intent.notional)} > {_money(limits.max_order_notional)}")
     return None
 
 
 def daily_notional(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if not _entry(intent) or not limits.daily_notional_cap:
+    if intent.effect is not _ENTRY or not limits.daily_notional_cap:
         return None
     if book.day.notional + intent.notional > limits.daily_notional_cap:
         return Denial(
@@ -214,17 +233,17 @@ def daily_notional(intent: Intent, book: BookView, limits: RiskSettings, market:
 
 def orders_per_ticker(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
     done = book.day.orders_per_ticker.get(intent.ticker, 0)
-    if _entry(intent) and done >= limits.max_position_per_ticker:
+    if intent.effect is _ENTRY and done >= limits.max_position_per_ticker:
         return Denial("ORDERS_PER_TICKER", f"{done} + 1 > {limits.max_position_per_ticker} today in {intent.ticker}")
     return None
 
 
 def cooldown(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
     last = book.last_trade.get(intent.ticker)
-    if not _entry(intent) or last is None:
+    if intent.effect is not _ENTRY or last is None:
         return None
-    wait = timedelta(minutes=float(limits.cooldown_minutes)) - (market.now - last)
-    if wait > timedelta(0):
+    wait = _minutes(limits.cooldown_minutes) - (market.now - last)
+    if wait > NO_TIME:
         return Denial("COOLDOWN", f"{intent.ticker} for another {wait.total_seconds():.0f} s")
     return None
 
@@ -236,7 +255,7 @@ def trades_per_run(intent: Intent, book: BookView, limits: RiskSettings, market:
 
 
 def open_positions(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if not _entry(intent) or intent.ticker in book.open_tickers:
+    if intent.effect is not _ENTRY or intent.ticker in book.open_tickers:
         return None
     if len(book.open_tickers) >= limits.max_open_positions:
         return Denial("OPEN_POSITIONS", f"{len(book.open_tickers)} + 1 > {limits.max_open_positions}")
@@ -244,7 +263,7 @@ def open_positions(intent: Intent, book: BookView, limits: RiskSettings, market:
 
 
 def daily_loss(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if not _entry(intent) or not limits.max_daily_loss_usd:
+    if intent.effect is not _ENTRY or not limits.max_daily_loss_usd:
         return None
     if book.day_pnl is None or not book.day_pnl.is_finite():
         return Denial("DAILY_LOSS", "today's profit is not known")
@@ -254,7 +273,7 @@ def daily_loss(intent: Intent, book: BookView, limits: RiskSettings, market: Mar
 
 
 def buying_power(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    if not _entry(intent):
+    if intent.effect is not _ENTRY:
         return None
     if book.buying_power is None or not book.buying_power.is_finite():
         return Denial("BUYING_POWER", "the account's buying power is not known")

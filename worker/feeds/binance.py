@@ -81,6 +81,8 @@ class BinanceFeed(SocketFeed):
 
     def _decode(self, messages: Sequence[bytes], received_at: int) -> tuple[list[Trade], bool]:
         decode, dropped = self._decoder.decode, self.stats.dropped
-        before = sum(dropped.values())
+        before = sum(dropped.values()) if dropped else 0
         trades = [trade for message in messages if (trade := decode(message, received_at)) is not None]
+        if trades:
+            return trades, True
         return trades, sum(dropped.values()) - before < len(messages)

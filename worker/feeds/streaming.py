@@ -18,6 +18,8 @@ OPEN_SECONDS = 5.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
 _LOOK_SECONDS = 0.5
 _CLOSE_SECONDS = 2.0
+_LIVE = FeedState.LIVE
+"""Looking a member up in its class takes longer than the question, and it is asked at every message."""
 
 
 class Announcer:
@@ -185,8 +187,10 @@ class SocketFeed(ABC):
         trades, sensible = self._decode(messages, received_at)
         if self._contracts and trades:
             trades = [in_base_units(trade, self._contracts) for trade in trades]
+        out = self._out
         if sensible:
-            self._out.stats.last_received = received_at
-            self._out.live()
-        self._out.give(trades)
+            out.stats.last_received = received_at
+            if out.state is not _LIVE:
+                out.live()
+        out.give(trades)
         return sensible

@@ -34,6 +34,7 @@ _INIT, _PREDICT, _FREE = (
     "LGBM_FastConfigFree",
 )
 _NORMAL, _DOUBLE = 0, 1
+_is_finite = math.isfinite
 
 RowCall = Callable[[Sequence[float]], Sequence[float]]
 """Features in, the model's outputs (one, or one a class) out; what it returns is overwritten by the next call."""
@@ -45,7 +46,7 @@ class RowPredictor:
     def __init__(self, call: RowCall, facts: ModelFacts, source: str, buy_class: int, *, fast: bool) -> None:
         self.source, self.fast, self.num_features = source, fast, len(facts.feature_names)
         self.kind: Kind = "change_pct" if facts.objective in CHANGE_OBJECTIVES else "probability"
-        self._call = call
+        self._call, self._is_change = call, self.kind == "change_pct"
         self._output = buy_class if facts.objective in CLASS_OBJECTIVES else 0
 
     def predict(self, row: Sequence[float]) -> float:
@@ -56,15 +57,15 @@ class RowPredictor:
         if len(row) != self.num_features:
             raise PredictionError(f"{self.source} wants {self.num_features} features, not {len(row)}")
         value = self._call(row)[self._output]
-        if not math.isfinite(value):
+        if not _is_finite(value):
             raise PredictionError(f"{self.source} predicts {value}")
         return value
 
     def confidence(self, value: float, profit_target_pct: float) -> float:
         """What is held against ``confidence_threshold``, 0 to 1: a change counts against twice the profit target."""
-        if self.kind == "change_pct":
+        if self._is_change:
             value = value / (2 * profit_target_pct)
-        return min(max(value, 0.0), 1.0)
+        return 0.0 if value <= 0.0 else 1.0 if value > 1.0 else value
 
 
 def load_row_predictor(

@@ -25,6 +25,7 @@ from worker.core.types import (
     Prediction,
     Side,
     TimeInForce,
+    VenuePosition,
 )
 from worker.failpoints import failpoint
 from worker.predictors.base import Predictor
@@ -339,10 +340,13 @@ def day_pnl(book: Book, snapshot: Snapshot, today: str) -> Decimal | None:
     marks = {p.ticker: p for p in snapshot.positions}
     for position in book.open_positions():
         mark = marks.get(position.symbol)
-        if mark is None:
-            continue
-        if mark.signed_qty == position.signed_qty:
-            total += mark.unrealized_pl
-        else:  # others hold some of it too
-            total += position.unrealized_pnl(mark.market_value / mark.signed_qty)
+        if mark is not None:
+            total += unrealized(position, mark)
     return total if total.is_finite() else None
+
+
+def unrealized(position: Position, mark: VenuePosition) -> Decimal:
+    """Profit of what is open, at the venue's mark."""
+    if mark.signed_qty == position.signed_qty:
+        return mark.unrealized_pl
+    return position.unrealized_pnl(mark.market_value / mark.signed_qty)  # others hold some of it too

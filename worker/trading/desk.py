@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Protocol
 
 from shared.accounts import DEFAULT_ACCOUNT
 from shared.clock import Clock
@@ -38,6 +39,16 @@ UNRESOLVED = frozenset({S.INTENT, S.UNKNOWN, S.ABSENT})
 """States in which only the venue can say what became of the order."""
 
 
+class Follower(Protocol):
+    """Keeps up with the book without reading it again."""
+
+    def on_admitted(self, order: Order) -> None:
+        """The gate has taken an order in."""
+
+    def on_changed(self, change: Change) -> None:
+        """An order was looked at; ``change.changed`` says whether it is another one now."""
+
+
 class OrderDesk:
     """All orders of one account go through here."""
 
@@ -64,6 +75,8 @@ class OrderDesk:
         """The entry order that filled last, by ticker."""
         self.on_change: Callable[[Change], None] | None = None
         """Told of every change of an order, in the thread that made it."""
+        self.followers: list[Follower] = []
+        """Told of every rise of ``changes``, right after it and before anybody acts on it."""
 
     # -- sending --------------------------------------------------------------------------------------------------
 
@@ -87,6 +100,8 @@ class OrderDesk:
                 return denial
             self.changes += 1
             flight.unresolved = True
+            for follower in self.followers:
+                follower.on_admitted(ticket.order)
             failpoint("gate.after")
             sent = self._send(ticket.order, deadline)
             flight.unresolved = sent.state in UNRESOLVED
@@ -159,7 +174,7 @@ class OrderDesk:
         change = self._book.change(name, step)
         if change is None:
             return None
-        self.changes += 1
+        self._changed(change)
         failpoint("apply.after")
         self._by_venue_id[told.venue_order_id] = name
         self._heard(change)
@@ -201,9 +216,14 @@ class OrderDesk:
         change = self._book.change(name, lambda bundle: take_act(bundle, state, now, note))
         failpoint("act.after")
         if change is not None:
-            self.changes += 1
+            self._changed(change)
             self._heard(change)
             self._tell(change)
+
+    def _changed(self, change: Change) -> None:
+        self.changes += 1
+        for follower in self.followers:
+            follower.on_changed(change)
 
     def _heard(self, change: Change) -> None:
         if self.on_change is not None and change.changed:

@@ -6,8 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
-from typing import Protocol
+from typing import ParamSpec, Protocol
 
 import structlog
 
@@ -27,6 +26,7 @@ from worker.trading.bots.status import BotStatus, Shown
 from worker.trading.ports import Book, Switches
 from worker.trading.reconcile import Snapshot
 
+P = ParamSpec("P")
 MODEL_SECONDS = 0.5
 PRICE_SECONDS = 1.0
 
@@ -139,7 +139,7 @@ class Fleet:
         for bot in list(self._bots.values()):
             if bot.runner.idles(on=on):
                 continue
-            self._guarded(bot, partial(self._tend, bot))
+            self._guarded(bot, self._tend, bot)
         self._watch_stops()
         self._drop_finished()
         self._publish()
@@ -150,7 +150,7 @@ class Fleet:
         if isinstance(item, Crossing):
             for bot in self._bots.values():
                 if any(p.symbol == item.symbol for p in bot.runner.manager.positions.values()):
-                    self._guarded(bot, partial(self._priced, bot, item.symbol, last))
+                    self._guarded(bot, self._priced, bot, item.symbol, last)
             self._watch_stops()
             return
         found = self._bots.get(item.bot_id)
@@ -159,7 +159,7 @@ class Fleet:
         if self._sources.now() - item.decided_at > self._sources.rhythm.predict_seconds * SECOND:
             found.late += 1  # the next one is due
             return
-        self._guarded(found, partial(self._enter, found, item, last))
+        self._guarded(found, self._enter, found, item, last)
 
     def act(self) -> None:
         """Whatever the last news of orders asks for. Raises StoreError."""
@@ -183,11 +183,11 @@ class Fleet:
 
     # -- one bot --------------------------------------------------------------------------------------------------
 
-    def _guarded(self, bot: _Bot, step: Callable[[], object]) -> None:
+    def _guarded(self, bot: _Bot, step: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """A fault of one bot costs no other its turn; a slow venue costs no sign of life."""
         self._progress()
         try:
-            step()
+            step(*args, **kwargs)
         except StoreError:
             raise
         except SixbotError as error:

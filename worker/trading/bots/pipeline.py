@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Protocol
 
 import msgspec
@@ -77,6 +78,8 @@ class Crossing(msgspec.Struct, frozen=True, gc=False):
     received_at: int
 
 
+_BY_NAME = attrgetter("symbol", "bot_id")
+
 Post = Callable[["Decision | Crossing"], None]
 
 
@@ -95,11 +98,12 @@ class Lane:
     def __post_init__(self) -> None:
         self.configure(self.settings)
 
+    bot_id: int = field(init=False)
     threshold: float = field(init=False)
     target: float = field(init=False)
 
     def configure(self, settings: BotSettings) -> None:
-        self.settings = settings
+        self.settings, self.bot_id = settings, settings.bot_id
         self.threshold, self.target = float(settings.confidence_threshold), float(settings.profit_target_pct)
 
     def ask(self, row: Sequence[float], second: int) -> float | None:
@@ -146,16 +150,15 @@ class SymbolLine:
 
     def decide(self, candle: Candle, at: int) -> list[Decision]:
         """Ask every lane about the newest candle."""
-        row, last = self.window.values(), self.last
+        row, last, end = self.window.values(), self.last, candle.start + SECOND
         found: list[Decision] = []
         if last is None:
             return found
         for lane in self.lanes:
-            confidence = lane.ask(row, candle.end)
+            confidence = lane.ask(row, end)
             if confidence is not None:
                 bid = self.bid(last, at)
-                bot = lane.settings.bot_id
-                found.append(Decision(bot, self.symbol, candle.end, confidence, last.price, bid, last.received_at, at))
+                found.append(Decision(lane.bot_id, self.symbol, end, confidence, last.price, bid, last.received_at, at))
         return found
 
 
@@ -228,17 +231,22 @@ class Pipeline:
     # -- rounds ---------------------------------------------------------------------------------------------------
 
     def _completed(self, line: SymbolLine, candles: Sequence[Candle], at: int) -> None:
+        rounds = self._rounds
         for candle in candles:
             ready = line.window.push(candle)
-            end = candle.end
+            end = candle.start + SECOND
             if end % self._period:
                 continue
             self._stand(line, end)
             if ready and line.lanes:
                 found = line.decide(candle, at)
-                if found:
-                    self._rounds.setdefault(end, []).extend(found)
-        if self._rounds:
+                if not found:
+                    continue
+                if not rounds and len(self._standing) == 1:  # every symbol that trades stands here
+                    self._post_all(found)
+                else:
+                    rounds.setdefault(end, []).extend(found)
+        if rounds:
             self._hand_on()
 
     def _stand(self, line: SymbolLine, end: int) -> None:
@@ -253,10 +261,17 @@ class Pipeline:
 
     def _hand_on(self) -> None:
         """Post the rounds that every symbol has completed, of those that have completed any."""
-        slowest = min(self._standing, default=-1)
-        for end in sorted(e for e in self._rounds if e <= slowest):
-            for decision in sorted(self._rounds.pop(end), key=lambda d: (d.symbol, d.bot_id)):
-                self._post(decision)
+        rounds, slowest = self._rounds, min(self._standing, default=-1)
+        if min(rounds) <= slowest:
+            for end in sorted(e for e in rounds if e <= slowest):
+                self._post_all(rounds.pop(end))
+
+    def _post_all(self, found: list[Decision]) -> None:
+        """One round, in the order of names and then of bots."""
+        if len(found) > 1:
+            found.sort(key=_BY_NAME)
+        for decision in found:
+            self._post(decision)
 
     def watch(self, symbol: str, stop: float) -> None:
         """Tell of the first trade at or below ``stop``; at once where the last one is."""

@@ -44,13 +44,13 @@ class BotRunner:
         self.bot_id = settings.bot_id
         self._sender, self._desk, self._book, self._venue = sender, desk, book, venue
         self._clock, self._notes, self._entropy = clock, notes, entropy
-        self.manager = BotManager(settings, self._mint)
+        self.manager = BotManager(settings, ids.minter(settings.bot_id, entropy))
+        self._judged = settings
+        self._threshold = float(settings.confidence_threshold)
+        self._reason = f" >= {settings.confidence_threshold!s}"
         self.last_denial = ""
         self._told: tuple[str, float] = ("", 0.0)
         self._last: dict[str, LastPrice] = {}
-
-    def _mint(self, effect: Effect) -> str:
-        return ids.mint(effect, self.bot_id, self._entropy())
 
     @property
     def settings(self) -> BotSettings:
@@ -127,17 +127,21 @@ class BotRunner:
 
     def enter(self, symbol: str, bid: Decimal, last: LastPrice, confidence: float, run_id: str) -> str:
         """Act on a prediction; empty where an order was sent, else why none was. Raises StoreError."""
-        if symbol != self.settings.symbol:
+        settings = self.manager.settings
+        if settings is not self._judged:
+            self._judged, self._threshold = settings, float(settings.confidence_threshold)
+            self._reason = f" >= {settings.confidence_threshold!s}"
+        if symbol != settings.symbol:
             return "another symbol"
-        if confidence < float(self.settings.confidence_threshold):
+        if confidence < self._threshold:
             return "below the threshold"
         self.on_price(symbol, last)
         instrument = self._sender.instrument(symbol)
-        wanted = self.manager.enter(instrument, bid, f"{confidence:.6g}", self._now())
+        now = self._clock.now()
+        wanted = self.manager.enter(instrument, bid, f"{confidence:.6g}", now.timestamp())
         if isinstance(wanted, str):
             return wanted
-        reason = f"confidence {confidence:.4f} >= {self.settings.confidence_threshold!s}"
-        return self._submit(wanted, run_id, reason, last)
+        return self._submit(wanted, run_id, f"confidence {confidence:.4f}{self._reason}", last, now)
 
     # -- acting ---------------------------------------------------------------------------------------------------
 
@@ -159,11 +163,13 @@ class BotRunner:
         self._notes("bot_spins", bot_id=self.bot_id)
         return done
 
-    def _submit(self, action: Submit, run_id: str, reason: str, last: LastPrice | None = None) -> str:
+    def _submit(
+        self, action: Submit, run_id: str, reason: str, last: LastPrice | None = None, now: datetime | None = None
+    ) -> str:
         """One order; empty where it was sent, else why it was not, which the manager knows too."""
         try:
             last = last or self._price(action.symbol)
-            result = self._sender.submit(self.bot_id, action, last, run_id, reason)
+            result = self._sender.submit(self.bot_id, action, last, run_id, reason, now)
         except VenueError as error:
             result = Denial("VENUE", str(error))
         except StoreError:

@@ -21,6 +21,7 @@ from worker.trading.bots.pipeline import NEVER, Lane, Pipeline, Post, Rhythm, Sy
 TICK_SECONDS = 0.05
 RETRY_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
+_LIVE = FeedState.LIVE
 
 OpenFeed = Callable[[tuple[str, ...], float], TradeFeed]
 """Builds a feed for symbols that calls itself mute after so many seconds. Raises SixbotError where there is none."""
@@ -150,7 +151,7 @@ class Sources:
     def live(self, symbol: str) -> bool:
         """Whether a symbol's trades arrive."""
         source = self._by_symbol.get(symbol)
-        return source is not None and source.pipeline.live and source.feed.state is FeedState.LIVE
+        return source is not None and source.pipeline.live and source.feed.state is _LIVE
 
     def shown(self, symbol: str) -> dict[str, Any]:
         """The feed as ``bot:{id}:status`` tells it."""
