@@ -15,7 +15,7 @@ from shared.errors import DocumentError, StoreError, StoreRefused, StoreUnreacha
 from shared.keys import ARMED_TTL_SECONDS
 from shared.status import merge_status
 from shared.store import Store, judge, translated_errors, wrong_type
-from worker.emergency.line import Line
+from worker.line import Line
 
 ASK_AGAIN_SECONDS = 2.0
 D = TypeVar("D", bound=Document)

@@ -14,9 +14,8 @@ import redis
 
 from shared.errors import StoreRefused
 from shared.store import translated_errors
+from worker.line import Command, Word
 
-Word = str | bytes | int | float
-Command = tuple[Word, ...]
 T = TypeVar("T")
 
 ATTEMPTS = 50

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import redis
 
-Command = tuple[str | bytes | int, ...]
+Word = str | bytes | int | float
+Command = tuple[Word, ...]
 
 
 class Line:
@@ -48,6 +51,13 @@ class Line:
             except redis.ResponseError as refusal:
                 answers.append(refusal)
         return answers
+
+    def cut(self) -> None:
+        """From another thread: whoever waits on the line is told that it is broken."""
+        wire = self._connection._get_socket()
+        if wire is not None:
+            with suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._connection.disconnect()
