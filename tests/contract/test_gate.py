@@ -11,8 +11,10 @@ from msgspec.structs import replace
 
 from shared.clock import ManualClock, TradingCalendar, TradingDay
 from shared.documents import Reading, RiskSettings
+from shared.errors import StoreUnreachable
 from shared.store import Store
 from tests.builders import order, switches, told
+from tests.servers.proxy import FaultProxy
 from tests.support import RedisServer
 from worker.core.ledger import take_act, take_in
 from worker.core.orders import Order
@@ -291,3 +293,39 @@ def test_admit_when_a_counter_is_mangled_refuses(store: Store, redis_server: Red
     case.documents(judged)
     store.client.hset(store.keys.risk_counters(today().name), "notional", counter)
     assert code(ask(case, judged)) == "COUNTERS_UNREADABLE"
+
+
+def test_admit_when_redis_forgot_the_script_knows_it_again(store: Store, redis_server: RedisServer) -> None:
+    case, judged = RedisCase(store, redis_server.url), switches()
+    case.documents(judged)
+    assert ask(case, judged, order("sbe1r0123456701")) is None
+    store.client.script_flush()
+    assert ask(case, judged, order("sbe1r0123456702", ticker="MSFT")) is None
+
+
+@pytest.mark.parametrize("how", ["a forgotten script", "a cut line"])
+def test_admit_when_each_of_its_round_trips_is_slow_has_one_time_for_all(
+    how: str, store: Store, redis_server: RedisServer
+) -> None:
+    """Two trips of 0.2 s are each within the 250 ms of the gate, together they are not: nothing may be sent after."""
+    case, judged = RedisCase(store, redis_server.url), switches()
+    case.documents(judged)
+    proxy = FaultProxy(redis_server.port)
+    proxy.start()
+    gate = RedisGate(redis_server.url.replace(str(redis_server.port), str(proxy.port)), store.keys, "default")
+    gate.owner = "us"
+    case.gate = gate
+    try:
+        assert ask(case, judged, order("sbe1r0123456701")) is None
+        if how == "a cut line":
+            proxy.reset()
+        else:
+            store.client.script_flush()
+        proxy.delay(0.2)
+        with pytest.raises(StoreUnreachable):
+            ask(case, judged, order("sbe1r0123456702", ticker="MSFT"))
+        proxy.heal()
+        assert ask(case, judged, order("sbe1r0123456703", ticker="NVDA")) is None
+    finally:
+        gate.close()
+        proxy.stop()

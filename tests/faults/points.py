@@ -57,24 +57,27 @@ def _flicker(made: Bench) -> Callable[[], None]:
     return write
 
 
-GATE_CALL = b"EVALSHA.*positions:open"
+GATE_CALL = b"EVAL.*trading_armed.*positions:open"
 
 
-def _forget_scripts(made: Bench) -> Hand:
-    """Redis forgets the gate's script now and then, so that a call of it takes three round trips."""
-    turns = iter(range(1_000_000))
+def _stumble(made: Bench) -> Hand:
+    """The trader is stopped for moments, so that it hears the gate's answer later than an order may wait."""
 
-    def forget() -> None:
-        if next(turns) % 10 == 0:
-            made.stack.redis.script_flush()
+    def stop_for_a_moment() -> None:
+        if _dead(made):
+            return
+        made.stack.signal("trading", signal.SIGSTOP)
+        time.sleep(0.2)
+        made.stack.signal("trading", signal.SIGCONT)
+        time.sleep(0.1)
 
-    return forget
+    return stop_for_a_moment
 
 
 def _slow_gate(made: Bench) -> None:
-    """Three round trips take longer than an order may wait, each of them less."""
+    """The gate's answer takes nearly as long as an order may wait."""
     assert made.proxy is not None
-    made.proxy.delay(0.1, mark=GATE_CALL + b"|SCRIPT.*LOAD")
+    made.proxy.delay(0.2, mark=GATE_CALL)
 
 
 def _lose_gate(made: Bench) -> None:
@@ -123,7 +126,7 @@ _SPECIAL = {
     "gate.denied": Scenario(hand=_flicker),
     "submit.rejected": Scenario(prepare=_lie(REFUSAL)),
     "submit.ambiguous": Scenario(prepare=_lie("reset")),
-    "submit.not_sent": Scenario(prepare=_slow_gate, hand=_forget_scripts),
+    "submit.not_sent": Scenario(prepare=_slow_gate, hand=_stumble),
     "recover.never_sent": Scenario(prepare=_lose_gate),
     "act.before": Scenario(prepare=_lie("reset")),
     "act.after": Scenario(prepare=_lie("reset")),

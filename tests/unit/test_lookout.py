@@ -36,6 +36,7 @@ def test_look_when_a_fence_is_raised_meanwhile_takes_no_redis_for_an_older_one(
     memory.change(highest_epoch=49)
     keys = cast("EmergencyKeys", FencedMeanwhile(memory, told, raised=50))
     config = Config(_env_file=None, sixbot_home=tmp_path)
-    view = Lookout(config, keys, memory, ["default"], "here", ManualClock(NOW)).look(signalled=False)
+    lookout = Lookout(config, keys, memory, ["default"], "here", ManualClock(NOW))
+    view = lookout.look(signalled=False, stop_file=False)
     memory.close()
     assert bool(view.old_redis) is is_old

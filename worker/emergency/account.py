@@ -19,6 +19,7 @@ from worker.emergency.fencing import Fencing
 from worker.emergency.flatten import PENDING, Flattener
 from worker.emergency.latch import MemoryFile
 from worker.emergency.report import StopReport
+from worker.emergency.standby import Standby
 from worker.emergency.stop import Sentry, StopRun, StopState
 from worker.emergency.trader import TraderProcess
 from worker.venues.base import Venue
@@ -43,6 +44,7 @@ class AccountStop:
         self._trader, self._clock, self._logger = trader, clock, logger
         self._sentry = Sentry(venue)
         self._pool = ThreadPoolExecutor(CANCEL_THREADS + 2, thread_name_prefix=f"emergency-{name}")
+        self._standby = Standby(f"stop-{name}")
         self._changing = threading.Lock()
         self._former: tuple[StopRun, ...] = ()
         self._next_warm = self._next_sentry = 0.0
@@ -58,6 +60,7 @@ class AccountStop:
         """The book, the report, and a new fence for a stop that is reopened."""
         self._effect_in_book, self._report, self._fencing = effect_in_book, report, fencing
         self.memory.change(account=self.name, venue=self.venue.name)
+        self._standby.ready()
 
     # -- a stop ---------------------------------------------------------------------------------------------------
 
@@ -74,6 +77,7 @@ class AccountStop:
                 state,
                 self.venue,
                 self._trader,
+                self._standby,
                 self._pool,
                 self._clock,
                 fencing,
@@ -88,6 +92,11 @@ class AccountStop:
 
     def _publish(self, state: StopState) -> None:
         self._report.publish(self.name, self.venue.name, state)
+
+    def wait_cancel_asked(self, deadline: float) -> None:
+        """Until the first cancel of the run is answered, or the deadline (monotonic)."""
+        if self.run is not None:
+            self.run.cancel_was_asked.wait(max(deadline - self._clock.monotonic(), 0))
 
     @property
     def stopping(self) -> bool:
@@ -124,12 +133,14 @@ class AccountStop:
         """Give up; a call that is out is waited for until the deadline (monotonic)."""
         for run in (*self._former, *((self.run,) if self.run is not None else ())):
             run.wait_ended(max(deadline - self._clock.monotonic(), 0))
+        self._standby.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     # -- between stops --------------------------------------------------------------------------------------------
 
     def tend(self) -> None:
-        """Remember a proof, stand sentry after it, keep the venue session warm."""
+        """Remember a proof, stand sentry after it, keep a thread waiting and the venue session warm."""
+        self._standby.ready()
         run, now = self.run, self._clock.monotonic()
         if run is not None and run.finished:
             if not self.memory.memory.proven:

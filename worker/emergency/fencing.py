@@ -6,28 +6,44 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import redis
 import structlog
 
-from shared.errors import StoreError
+from shared.errors import StoreError, StoreUnreachable
 from worker.emergency.keys import EmergencyKeys
 from worker.emergency.latch import MemoryFile
 from worker.failpoints import failpoint
 
 
 class Fencing:
-    """The fence of one stop. ``raise_epoch`` returns the epoch, or None where Redis does not answer."""
+    """The fence of one stop, raised once however many ask for it."""
 
-    def __init__(self, pool: ThreadPoolExecutor, raise_epoch: Callable[[], int | None]) -> None:
-        self._pool, self._raise_epoch = pool, raise_epoch
+    def __init__(
+        self, leave: Callable[[], bool], pool: ThreadPoolExecutor, finish: Callable[[bool], int | None]
+    ) -> None:
+        self._leave, self._pool, self._finish = leave, pool, finish
         self._lock = threading.Lock()
+        self._has_left: bool | None = None
         self._raised: Future[int | None] | None = None
 
-    def start(self) -> Future[int | None]:
-        """Raise it now, unless that is under way; the epoch that comes of it."""
+    def begin(self) -> None:
+        """Let it leave, in this very thread where a line stands ready; waits for nothing."""
         with self._lock:
+            self._begin()
+
+    def ended(self) -> Future[int | None]:
+        """The epoch that comes of it, None where Redis does not answer."""
+        with self._lock:
+            self._begin()
             if self._raised is None:
-                self._raised = self._pool.submit(self._raise_epoch)
+                self._raised = self._pool.submit(self._finish, bool(self._has_left))
             return self._raised
+
+    def _begin(self) -> None:
+        if self._has_left is None:
+            self._has_left = self._leave()
+            if not self._has_left:
+                self._raised = self._pool.submit(self._finish, False)
 
 
 class Fencer:
@@ -47,16 +63,19 @@ class Fencer:
 
     def new(self) -> Fencing:
         """One that nobody has raised yet."""
-        return Fencing(self._pool, self._raise)
+        return Fencing(self._leave, self._pool, self._finish)
 
     def above_all(self) -> int:
         """Disarm and raise the epoch above every one that was given. Raises StoreError."""
         return self._keys.raise_epoch(self._memory.memory.highest_epoch + 1)
 
-    def _raise(self) -> int | None:
+    def _leave(self) -> bool:
         failpoint("fence.raise")
+        return self._keys.begin_fence(self._memory.memory.highest_epoch + 1)
+
+    def _finish(self, has_left: bool) -> int | None:
         try:
-            epoch = self.above_all()
+            epoch = self._answer() if has_left else self.above_all()
         except StoreError as error:
             self._logger.warning("not_fenced", error=str(error))
             self._later(self._raise_late)
@@ -65,6 +84,15 @@ class Fencer:
         self._memory.change(highest_epoch=epoch)
         failpoint("fence.remembered")
         return epoch
+
+    def _answer(self) -> int:
+        """Raises StoreError. A line that was cut is no reason not to ask once more; one that is mute is."""
+        try:
+            return self._keys.end_fence()
+        except StoreUnreachable as error:
+            if isinstance(error.__cause__, redis.TimeoutError):
+                raise
+            return self.above_all()
 
     def _raise_late(self) -> None:
         """Redis was away when the stop was carried out; it is back. Raises StoreError."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
+
+import redis
 
 from shared.clock import Clock, rfc3339
 from shared.documents import Document, Reading, RiskSettings, TradingSettings, dump_json, parse_json, version_of
@@ -12,6 +15,7 @@ from shared.errors import DocumentError, StoreError, StoreRefused, StoreUnreacha
 from shared.keys import ARMED_TTL_SECONDS
 from shared.status import merge_status
 from shared.store import Store, judge, translated_errors, wrong_type
+from worker.line import Line
 
 ASK_AGAIN_SECONDS = 2.0
 D = TypeVar("D", bound=Document)
@@ -47,6 +51,9 @@ class EmergencyKeys:
         self.store, self._accounts, self._clock = store, tuple(accounts), clock
         self._fence = store.client.register_script(_FENCE)
         self._ask_again_at = float("-inf")
+        self._eye, self._fence_line = Line(store.client), Line(store.client)
+        self._fencing = threading.Lock()
+        self._looks: dict[str, Sequence[bytes]] = {}
 
     def look(self, good: tuple[TradingSettings, RiskSettings], host: str) -> Sight:
         """All that may forbid trading, in one round trip: a stop waits for nothing twice.
@@ -54,19 +61,26 @@ class EmergencyKeys:
         Raises StoreUnreachable, and StoreRefused where Redis refuses for another reason than a key's type.
         """
         keys = self.store.keys
-        wanted = [keys.trading_settings, keys.risk_settings, keys.trading_epoch]
-        with translated_errors(), self.store.client.pipeline(transaction=False) as pipe:
-            for key in wanted:
-                pipe.get(key)
-            pipe.mget([keys.heartbeat(name, host) for name in self._trading_names])
-            answers = pipe.execute(raise_on_error=False)
+        with translated_errors():
+            self._eye.open()
+            self._eye.send(self._look_at(host))
+            answers = self._eye.read(4)
             for answer in answers:
                 if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
                     raise answer
-        settings = self._judged(wanted[0], answers[0], TradingSettings, good[0])
-        risk = self._judged(wanted[1], answers[1], RiskSettings, good[1])
+        settings = self._judged(keys.trading_settings, answers[0], TradingSettings, good[0])
+        risk = self._judged(keys.risk_settings, answers[1], RiskSettings, good[1])
         beats = [beat for raw in answers[3] if raw is not None and (beat := _object(raw)) is not None]
         return Sight(settings, risk, _whole_number(answers[2]), beats)
+
+    def _look_at(self, host: str) -> Sequence[bytes]:
+        packed = self._looks.get(host)
+        if packed is None:
+            keys = self.store.keys
+            beats = [keys.heartbeat(name, host) for name in self._trading_names]
+            gets = [("GET", key) for key in (keys.trading_settings, keys.risk_settings, keys.trading_epoch)]
+            packed = self._looks[host] = self._eye.pack([*gets, ("MGET", *beats)])
+        return packed
 
     @staticmethod
     def _judged(key: str, answer: bytes | Exception | None, model: type[D], good: D) -> Reading[D]:
@@ -90,6 +104,57 @@ class EmergencyKeys:
         with translated_errors():
             self.store.client.delete(keys.trading_armed)  # allowed even on a full server
             return int(self._fence(keys=[keys.trading_armed, keys.trading_epoch], args=[least]))
+
+    def begin_fence(self, least: int) -> bool:
+        """Let the commands of ``raise_epoch`` leave over the line kept for them, and wait for nothing.
+
+        True: ``end_fence`` must follow, from any thread. False: nothing has left, since the line is down or in use.
+        """
+        if not self._fencing.acquire(blocking=False):
+            return False
+        keys = self.store.keys
+        fence = ("EVAL", _FENCE, 2, keys.trading_armed, keys.trading_epoch, least)
+        try:
+            if self._fence_line.is_up:
+                self._fence_line.send(self._fence_line.pack([("DEL", keys.trading_armed), fence]))
+                return True
+        except (redis.RedisError, OSError):
+            self._fence_line.close()
+        self._fencing.release()
+        return False
+
+    def end_fence(self) -> int:
+        """The epoch that ``begin_fence`` has led to. Raises StoreError: it may have been raised or not."""
+        try:
+            with translated_errors():
+                for answer in (answers := self._fence_line.read(2)):
+                    if isinstance(answer, Exception):
+                        raise answer
+                return int(answers[1])
+        except StoreUnreachable:
+            self._fence_line.close()
+            raise
+        finally:
+            self._fencing.release()
+
+    def keep_fence_line(self) -> None:
+        """Open the fence's line, or see that it still answers. Raises StoreError."""
+        if not self._fencing.acquire(blocking=False):
+            return
+        try:
+            with translated_errors():
+                self._fence_line.open()
+                self._fence_line.send(self._fence_line.pack([("PING",)]))
+                self._fence_line.read(1)
+        except StoreUnreachable:
+            self._fence_line.close()
+            raise
+        finally:
+            self._fencing.release()
+
+    def close(self) -> None:
+        self._eye.close()
+        self._fence_line.close()
 
     def arm(self, epoch: int) -> None:
         """Allow this epoch for three seconds. Raises StoreError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ class Lookout:
         clock: Clock,
     ) -> None:
         self._config, self._keys, self._memory, self._clock = config, keys, memory, clock
-        self._accounts, self._host = tuple(accounts), host
+        self._accounts, self._host, self._stop_file = tuple(accounts), host, str(config.stop_path)
         held = memory.memory
         risk = RiskSettings(emergency_stop_active=held.emergency_stop_active, reduce_only=held.reduce_only)
         self.good: tuple[TradingSettings, RiskSettings] = TradingSettings(), risk
@@ -37,11 +38,11 @@ class Lookout:
 
     def beside_redis(self, *, signalled: bool) -> View:
         """The file and the signal by themselves: a Redis that hangs must not delay what needs none."""
-        return View(None, None, self._config.stop_path.exists(), signalled)
+        return View(None, None, os.path.exists(self._stop_file), signalled)
 
-    def look(self, *, signalled: bool) -> View:
-        """Everything. Raises StoreRefused."""
-        stop_file, began = self._config.stop_path.exists(), self._clock.monotonic()
+    def look(self, *, signalled: bool, stop_file: bool) -> View:
+        """Everything; whether the file exists was just seen beside Redis. Raises StoreRefused."""
+        began = self._clock.monotonic()
         highest = self._memory.memory.highest_epoch  # before Redis is asked: a fence may be raising both meanwhile
         try:
             sight = self._keys.look(self.good, self._host)

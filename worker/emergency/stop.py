@@ -19,6 +19,7 @@ from worker.core import ids
 from worker.core.orders import FINAL
 from worker.core.types import Effect, VenueOrder, VenuePosition
 from worker.emergency.fencing import Fencing
+from worker.emergency.standby import Standby
 from worker.emergency.switch import Cause
 from worker.emergency.trader import TraderProcess
 from worker.failpoints import failpoint
@@ -119,6 +120,7 @@ class StopRun:
         state: StopState,
         venue: Venue,
         trader: TraderProcess,
+        standby: Standby,
         pool: ThreadPoolExecutor,
         clock: Clock,
         fencing: Fencing,
@@ -128,7 +130,8 @@ class StopRun:
         noticed: float,
         former: Sequence[StopRun] = (),
     ) -> None:
-        self.state, self._venue, self._trader, self._pool = state, venue, trader, pool
+        self.state, self._venue, self._trader = state, venue, trader
+        self._standby, self._pool = standby, pool
         self._clock, self._fencing, self._publish = clock, fencing, publish
         self._effect_in_book, self._flatten, self._noticed = effect_in_book, flatten, noticed
         self._former = former
@@ -138,10 +141,12 @@ class StopRun:
         self._trader_ran = False
         self._epoch: int | None = None
         self._stops: list[VenueOrder] = []
-        self._thread = threading.Thread(target=self._run, name=f"stop-{state.stop_id}", daemon=True)
+        self._thread: threading.Thread | None = None
+        self.cancel_was_asked = threading.Event()
+        """Set once the first cancel is answered, failed or not needed."""
 
     def start(self) -> None:
-        self._thread.start()
+        self._thread = self._standby.run(self._run)
 
     @property
     def finished(self) -> bool:
@@ -154,19 +159,24 @@ class StopRun:
     @property
     def alive(self) -> bool:
         """Whether its thread still runs."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def wait_ended(self, seconds: float | None = None) -> None:
         """Until its thread has ended, or the time is over."""
-        self._thread.join(timeout=seconds)
+        if self._thread is not None:
+            self._thread.join(timeout=seconds)
 
     # -- the run --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         failpoint("cancel.begin")
-        fencing = self._fencing.start()
+        self._fencing.begin()
         self._trader_ran = self._trader.runs()
-        self._first_cancel()
+        try:
+            self._first_cancel()
+        finally:
+            self.cancel_was_asked.set()
+        fencing = self._fencing.ended()
         if not fencing.done():
             self._cancel_what_is_left()
         self._epoch = fencing.result()

@@ -6,6 +6,7 @@ account a stop of its own (``AccountStop``).
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import signal
@@ -35,6 +36,8 @@ from worker.runtime import Heartbeat, StopSignals
 POLL_SECONDS = 0.25
 ARM_SECONDS = 1.0
 LEAVE_SECONDS = 5.0
+STAND_BACK_SECONDS = 0.005
+"""For so long this loop leaves the interpreter to the threads that cancel."""
 
 
 class EmergencyWorker:
@@ -83,6 +86,8 @@ class EmergencyWorker:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGUSR1, self.on_signal)
         self._start_unproven_again()
+        gc.collect()
+        gc.freeze()  # a full collection in the middle of a stop would walk everything that was ever imported
         first = True
         try:
             while not self._signals.stopping.is_set():
@@ -111,12 +116,13 @@ class EmergencyWorker:
         for account in self._accounts:
             account.close(deadline)
         self._fencer.close()
+        self._keys.close()
 
     def turn(self) -> None:
         """One look and what follows from it. Raises nothing: what fails is logged and tried again."""
         try:
-            self._look_beside_redis()
-            view = self._lookout.look(signalled=self._signalled)
+            beside = self._look_beside_redis()
+            view = self._lookout.look(signalled=self._signalled, stop_file=beside.stop_file)
             causes = find_causes(view, was_active=self._memory.memory.active)
             if causes:
                 self._off(causes, view)
@@ -128,11 +134,11 @@ class EmergencyWorker:
         except Exception:  # the last net of the one process that must not die
             self._logger.exception("turn_failed")
 
-    def _look_beside_redis(self) -> None:
+    def _look_beside_redis(self) -> View:
         view = self._lookout.beside_redis(signalled=self._signalled)
-        causes = find_causes(view, was_active=self._memory.memory.active)
-        if causes and self._cause is None:
-            self._off(causes, view)
+        if self._cause is None and (view.signalled or view.stop_file):
+            self._off(find_causes(view, was_active=self._memory.memory.active), view)
+        return view
 
     # -- off ------------------------------------------------------------------------------------------------------
 
@@ -176,9 +182,15 @@ class EmergencyWorker:
         failpoint("stop.noticed")
         self._report.clear()
         fencing = self._fencer.new()
+        fencing.begin()
         for account in accounts:
             account.carry_out(state.for_account(), fencing, noticed)
         failpoint("stop.begun")
+        if not cause.latching:  # a latch must be on disk before anything else, for only the disk will know of it
+            until = self._clock.monotonic() + STAND_BACK_SECONDS
+            for account in accounts:
+                account.wait_cancel_asked(until)
+        fencing.ended()
         self._remember_stop(accounts, (self._cause or cause).reason)
         failpoint("stop.remembered")
         self._logger.warning(
@@ -244,6 +256,7 @@ class EmergencyWorker:
         )
         if not self._trusted():
             return
+        self._keys.keep_fence_line()
         failpoint("arm.before")
         self._keys.arm(epoch)
         failpoint("arm.after")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
 
@@ -65,7 +65,9 @@ class SimulatedVenue:
     def __init__(self, url: str, token: str, clock: Clock) -> None:
         self._url, self._clock = url.rstrip("/"), clock
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        self._pool = pool_manager(CONNECTIONS)
+        self._manager = pool_manager(CONNECTIONS)
+        self._pool = self._manager.connection_from_url(self._url)
+        self._path = urlsplit(self._url).path
 
     @classmethod
     def from_account(cls, account: AccountConfig, clock: Clock) -> SimulatedVenue:
@@ -80,7 +82,7 @@ class SimulatedVenue:
         body = json.dumps(dump_request(request)).encode()
         with guarded(guard) as sending:
             try:
-                answer = self._pool.request("POST", f"{self._url}/orders", body=body, headers=self._headers)
+                answer = self._send("POST", "/orders", body)
             except urllib3.exceptions.HTTPError as error:
                 if not sending.started:
                     raise NotSent(f"no connection to the simulated venue: {error}") from error
@@ -182,7 +184,7 @@ class SimulatedVenue:
         return stream
 
     def close(self) -> None:
-        self._pool.clear()
+        self._manager.clear()
 
     # -- wire -----------------------------------------------------------------------------------------------------
 
@@ -192,9 +194,15 @@ class SimulatedVenue:
         except OrderNotFound as error:
             raise VenueUnavailable(f"{ticker} is not traded here") from error
 
+    def _send(self, method: str, path: str, body: bytes | None = None) -> urllib3.BaseHTTPResponse:
+        """Through the pool of the one host there is: a manager would look for it anew at each request."""
+        return self._pool.urlopen(
+            method, self._path + path, body, self._headers, retries=False, redirect=False, assert_same_host=False
+        )
+
     def _call(self, method: str, path: str) -> Any:
         try:
-            answer = self._pool.request(method, self._url + path, headers=self._headers)
+            answer = self._send(method, path)
         except urllib3.exceptions.HTTPError as error:
             raise VenueUnavailable(f"the simulated venue does not answer: {error}") from error
         if answer.status == 404 and _refusal(answer) is not None:

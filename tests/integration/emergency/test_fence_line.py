@@ -1,0 +1,148 @@
+"""The fence leaves in the thread that noticed the stop, over a line kept for it; whatever becomes of the line, it is
+raised."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from shared.clock import SystemClock
+from shared.errors import StoreRefused
+from shared.store import Store, connect
+from tests.support import RedisServer, eventually
+from worker.emergency.fencing import Fencer
+from worker.emergency.keys import EmergencyKeys
+from worker.emergency.latch import MemoryFile
+from worker.emergency.standby import Standby
+
+
+@pytest.fixture
+def keys(store: Store) -> Iterator[EmergencyKeys]:
+    store.client.mset({"trading_armed": "4", "trading_epoch": "4"})
+    made = EmergencyKeys(store, ["default"], SystemClock())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def fencer(keys: EmergencyKeys, tmp_path: Path) -> Iterator[Fencer]:
+    memory, pending = MemoryFile(tmp_path / "emergency-default.json"), list[Callable[[], None]]()
+    made = Fencer(keys, memory, structlog.stdlib.get_logger("test"), pending.append, lambda: None)
+    yield made
+    made.close()
+    memory.close()
+
+
+def fence(store: Store) -> tuple[object, object]:
+    armed, epoch = store.client.mget("trading_armed", "trading_epoch")  # type: ignore[misc]
+    return armed, epoch
+
+
+def test_fence_when_its_line_stands_has_left_before_anybody_waits_for_it(
+    keys: EmergencyKeys, fencer: Fencer, store: Store
+) -> None:
+    """The first cancel follows at once: the fence must not wait for a thread to be woken."""
+    keys.keep_fence_line()
+    fencing = fencer.new()
+    fencing.begin()
+    eventually(lambda: fence(store) == (None, b"5"), what="fenced though nobody has asked what came of it")
+    assert fencing.ended().result(30) == 5
+    assert fencing.ended().result(30) == 5
+
+
+@pytest.mark.parametrize("how", ["never opened", "cut", "in use"])
+def test_fence_when_its_line_is_of_no_use_is_raised_all_the_same(
+    how: str, keys: EmergencyKeys, fencer: Fencer, store: Store
+) -> None:
+    if how != "never opened":
+        keys.keep_fence_line()
+    if how == "cut":
+        store.client.client_kill_filter(_type="normal", skipme=True)
+    if how == "in use":
+        assert keys.begin_fence(1)
+        eventually(lambda: fence(store) == (None, b"5"), what="the first fence")
+    fencing = fencer.new()
+    fencing.begin()
+    assert fencing.ended().result(30) == (6 if how == "in use" else 5)
+    assert fence(store) == (None, b"6" if how == "in use" else b"5")
+    if how == "in use":
+        assert keys.end_fence() == 5
+    keys.keep_fence_line()
+    assert keys.begin_fence(40)
+    assert keys.end_fence() == 40
+
+
+def test_fence_when_redis_is_full_is_raised(keys: EmergencyKeys, store: Store) -> None:
+    keys.keep_fence_line()
+    store.client.config_set("maxmemory", 1)
+    try:
+        assert keys.begin_fence(1)
+        assert keys.end_fence() == 5
+        assert fence(store) == (None, b"5")
+    finally:
+        store.client.config_set("maxmemory", 0)
+
+
+def test_fence_when_redis_refuses_it_costs_no_line(keys: EmergencyKeys, store: Store) -> None:
+    keys.keep_fence_line()
+    store.client.config_set("min-replicas-to-write", 1)
+    try:
+        assert keys.begin_fence(1)
+        with pytest.raises(StoreRefused):
+            keys.end_fence()
+    finally:
+        store.client.config_set("min-replicas-to-write", 0)
+    assert keys.begin_fence(1)
+    assert keys.end_fence() == 5
+
+
+def test_fence_when_redis_hangs_is_given_up_within_its_time_and_raised_later(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    assert own_redis.process is not None
+    store = Store(connect(own_redis.url, timeout_seconds=0.3))
+    keys = EmergencyKeys(store, ["default"], SystemClock())
+    memory, pending = MemoryFile(tmp_path / "emergency-default.json"), list[Callable[[], None]]()
+    late = threading.Event()
+    fencer = Fencer(keys, memory, structlog.stdlib.get_logger("test"), pending.append, late.set)
+    keys.keep_fence_line()
+    own_redis.process.send_signal(signal.SIGSTOP)
+    try:
+        fencing = fencer.new()
+        fencing.begin()
+        assert fencing.ended().result(30) is None
+    finally:
+        own_redis.process.send_signal(signal.SIGCONT)
+    assert len(pending) == 1
+    pending[0]()
+    assert late.is_set()
+    assert memory.memory.highest_epoch == keys.epoch()
+    fencer.close()
+    keys.close()
+    memory.close()
+    store.client.close()
+
+
+def test_standby_when_asked_twice_in_a_row_keeps_nobody_waiting() -> None:
+    """A stop that hangs must not delay the one that takes over from it."""
+    standby, gate, done = Standby("test"), threading.Event(), threading.Event()
+    standby.ready()
+    first = standby.run(lambda: assert_set(gate))
+    second = standby.run(done.set)
+    assert done.wait(30)
+    assert first.is_alive()
+    gate.set()
+    for thread in (first, second):
+        thread.join(30)
+        assert not thread.is_alive()
+    standby.ready()
+    standby.close()
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(30)
