@@ -34,6 +34,8 @@ def open_registry(config: Config | None = None) -> ModelRegistry:
 
 def read_file(file: Path) -> bytes:
     """A model file, unpacked where its name ends in .gz, and at most one byte too long. Ends with 1 on failure."""
+    if file.exists() and not file.is_file():
+        fail(f"{file}: cannot be read: it is {'a folder' if file.is_dir() else 'a pipe or a device'}, not a file")
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
             return opened.read(MODEL_TEXT_BYTES + 1)
