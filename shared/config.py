@@ -108,6 +108,7 @@ class Config(BaseSettings):
     finnhub_url: str = "https://finnhub.io"
     yfinance_url: str | None = None
 
+    jobs_idle_seconds: Annotated[int, Field(ge=1, le=86400)] = 180
     reporters: Annotated[tuple[str, ...], NoDecode] = ("redis",)
     report_level: Literal["stops", "orders", "all"] = "orders"
     telegram_token: Annotated[SecretStr | None, _either("telegram_token", "telegram_bot_token")] = None
