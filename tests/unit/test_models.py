@@ -161,7 +161,25 @@ def test_model_text_when_lightgbm_might_load_it_is_refused_by_the_field_all_the_
     assert refused.value.field == field
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "-1e999", "Infinity", "0x10", "1_0", "", "1e5e5"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1e-320",
+        "5e-324",
+        "-1e-400",
+        "0.00e0001e",
+        "nan",
+        "inf",
+        "-inf",
+        "1e400",
+        "-1e999",
+        "Infinity",
+        "0x10",
+        "1_0",
+        "",
+        "1e5e5",
+    ],
+)
 def test_leaf_when_not_a_finite_number_is_refused(model_text: str, value: str) -> None:
     start = model_text.index("leaf_value=") + len("leaf_value=")
     end = model_text.index(" ", start)
@@ -268,6 +286,15 @@ def test_category_when_no_word_of_32_bits_is_refused(word: str) -> None:
     with pytest.raises(ModelRefused) as refused:
         check_text(resized(changed).encode())
     assert refused.value.field == "tree 0.cat_threshold"
+
+
+@pytest.mark.parametrize("value", ["1e400", "-1e-320"])
+def test_figure_that_predictions_do_not_need_when_it_makes_lightgbm_abort_is_refused(
+    model_text: str, value: str
+) -> None:
+    """C++ throws where a number over- or underflows, and nobody catches it."""
+    with pytest.raises(ModelRefused, match="split_gain: is too (large|small)"):
+        check_text(resized(re.sub(r"split_gain=\S+", f"split_gain={value}", model_text)).encode())
 
 
 def test_leaves_when_they_add_up_to_infinity_are_refused(model_text: str) -> None:

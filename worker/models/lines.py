@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -13,6 +14,7 @@ _NUMBER = re.compile(
     r"[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,5})?|[+-]?(nan|inf|infinity)",
     re.IGNORECASE | re.ASCII,
 )
+_ZERO = re.compile(r"[+-]?[0.]++(?![1-9])")
 _FLOATS = re.compile(r"[-+.eE0-9 ]*+")
 _INTEGERS = re.compile(r"-?[0-9]{1,9}+(?: +-?[0-9]{1,9}+)*+ *+")
 
@@ -28,7 +30,15 @@ class ModelRefused(SixbotError):
 def one_float(text: str, where: str) -> float:
     if not _NUMBER.fullmatch(text):
         raise ModelRefused(where, "must be a number", text)
-    return float(text)
+    number = float(text)
+    if _too_small(text, number):
+        raise ModelRefused(where, "is too small, LightGBM aborts on it", text)
+    return number
+
+
+def _too_small(text: str, number: float) -> bool:
+    """Whether it is no normal number though its digits are not all zero: C++'s ``stod`` throws on that."""
+    return abs(number) < sys.float_info.min and not _ZERO.match(text)
 
 
 def numbers_line(fields: Mapping[str, str], name: str, count: int, where: str) -> list[float]:
@@ -38,7 +48,7 @@ def numbers_line(fields: Mapping[str, str], name: str, count: int, where: str) -
     if len(values) == count and _FLOATS.fullmatch(line):
         with suppress(ValueError):
             numbers = list(map(float, values))
-            if all(map(math.isfinite, numbers)):
+            if all(map(math.isfinite, numbers)) and not any(map(_too_small, values, numbers)):
                 return numbers
     values = [value for value in line.split(" ") if value]
     if len(values) != count:
@@ -74,10 +84,12 @@ def optional_line(fields: Mapping[str, str], name: str, count: int, where: str, 
         raise ModelRefused(f"{where}{name}", f"must hold {count} numbers", len(values))
     if _FLOATS.fullmatch(line):
         with suppress(ValueError):
-            list(map(float, values))
-            return
+            numbers = list(map(float, values))
+            if all(map(math.isfinite, numbers)) and not any(map(_too_small, values, numbers)):
+                return
     for value in values:
-        one_float(value, where + name)
+        if math.isinf(one_float(value, where + name)) and value[-1].isdigit():
+            raise ModelRefused(f"{where}{name}", "is too large, LightGBM aborts on it", value)
 
 
 def pairs(lines: list[str], where: str, known: frozenset[str]) -> dict[str, str]:
