@@ -293,7 +293,7 @@ def test_figure_that_predictions_do_not_need_when_it_makes_lightgbm_abort_is_ref
     model_text: str, value: str
 ) -> None:
     """C++ throws where a number over- or underflows, and nobody catches it."""
-    with pytest.raises(ModelRefused, match="split_gain: is too (large|small)"):
+    with pytest.raises(ModelRefused, match=r"split_gain: is too (large|small)"):
         check_text(resized(re.sub(r"split_gain=\S+", f"split_gain={value}", model_text)).encode())
 
 
