@@ -105,6 +105,7 @@ class Config(BaseSettings):
     finnhub_url: str = "https://finnhub.io"
     yfinance_url: str | None = None
 
+    jobs_idle_seconds: Annotated[int, Field(ge=1, le=86400)] = 180
     reporters: Annotated[tuple[str, ...], NoDecode] = ("redis",)
     report_level: Literal["stops", "orders", "all"] = "orders"
     telegram_bot_token: SecretStr | None = None

@@ -7,7 +7,9 @@ ours and refuses another's. The client repeats nothing by itself; a job enqueued
 from __future__ import annotations
 
 import secrets
-from typing import Any, cast
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, cast
 
 import redis
 
@@ -17,6 +19,8 @@ from shared.keys import JOBS, RQ_OWNER
 from shared.store import Store, connect, translated_errors
 
 QUEUE = "sixbot"
+WAITING_KEY, SCHEDULED_KEY, RUNNING_KEY = f"rq:queue:{QUEUE}", f"rq:scheduled:{QUEUE}", f"rq:wip:{QUEUE}"
+"""RQ's own names: a list of what waits, and sorted sets of what is scheduled (by its Unix time) and what runs."""
 JOB_SECONDS = {"report": 60, "grok": 300, "validate_model": 60, "train_model": 6 * 3600}
 """How long a job may run."""
 KEPT_SECONDS = 7 * 86_400
@@ -44,6 +48,54 @@ def queue_connection(config: Config, store: Store) -> redis.Redis:
     raise ConfigError(
         "RQ_REDIS_URL: this database holds the jobs of another installation, and RQ cannot keep two apart: give each a "
         f"database number of its own (redis://…/1). If that installation is gone for good: DEL {RQ_OWNER}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Jobs that wait or are due, and jobs that somebody has begun."""
+
+    waiting: int = 0
+    running: int = 0
+
+
+def backlog(client: redis.Redis, store: Store, now: datetime) -> Backlog:
+    """What there is to do for a jobs worker of this installation; nothing where the database is another's.
+
+    Reads only. Raises StoreError.
+    """
+    with translated_errors(), client.pipeline(transaction=False) as pipe:
+        pipe.get(RQ_OWNER)
+        pipe.llen(WAITING_KEY)
+        pipe.zcount(SCHEDULED_KEY, "-inf", now.timestamp())
+        pipe.zcard(RUNNING_KEY)
+        owner, waiting, due, running = cast("tuple[bytes | None, int, int, int]", tuple(pipe.execute()))
+        if owner is not None and owner != store.client.get(store.keys.installation):
+            return Backlog()
+    return Backlog(waiting + due, running)
+
+
+Attendance = Literal["running", "on_demand", "none"]
+
+
+def attendance(store: Store) -> Attendance:
+    """Who does the jobs: a worker that runs, one that `sixbot up` starts when a job waits, or nobody.
+
+    Raises StoreError.
+    """
+    with translated_errors():
+        found = list(store.client.scan_iter(match=store.keys.heartbeat("jobs", "*"), count=1000))
+    beats = [store.get_json(key.decode()) for key in found]
+    if any(isinstance(beat, dict) and not beat.get("stopping") for beat in beats):
+        return "running"
+    return "none" if store.get_json(store.keys.jobs_standby) is None else "on_demand"
+
+
+def nobody_judges(model_id: int) -> str:
+    """What to tell somebody whose model waits for a jobs worker where there is none."""
+    return (
+        "no jobs worker runs that would judge it: start `sixbot up` or `sixbot worker jobs`, or run "
+        f"`sixbot model validate {model_id}`"
     )
 
 

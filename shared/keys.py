@@ -63,6 +63,7 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("installation", "string", "jobs, web", "jobs, web", "random id of this installation, the owner of its RQ jobs"),
     Key("jobs:leader", "string", "jobs", "jobs", "random id of the jobs worker that forwards and listens", 6),
+    Key("jobs:standby", "document", "up", "frontends", "`sixbot up` starts the jobs worker when a job waits", 10),
     Key("reporter:{target}", "document", "jobs", "jobs, frontends", "how far a reporter is told, what is on its way"),
     Key("telegram:offset", "integer", "jobs", "jobs", "the next Telegram update to look at", 432000),
     Key("grok:tokens:{day}", "hash", "jobs", "frontends", "what the grok predictor used on a UTC day", 604800),
@@ -122,6 +123,7 @@ class Keys:
         self.models_last = self._plain("models:last")
         self.installation = self._plain("installation")
         self.jobs_leader = self._plain("jobs:leader")
+        self.jobs_standby = self._plain("jobs:standby")
         self.telegram_offset = self._plain("telegram:offset")
 
     def _plain(self, name: str) -> str:

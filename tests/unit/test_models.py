@@ -19,7 +19,7 @@ from worker.core.types import Bar
 from worker.feeds.bars import BarSeries, load_bars
 from worker.models.booster import import_lightgbm
 from worker.models.child import train_in_child
-from worker.models.probe import probe_in_child
+from worker.models.probe import judge_in_child, probe_in_child
 from worker.models.training import train
 from worker.models.validation import ModelRefused, check_text
 from worker.predictors.lightgbm import LoadedModel
@@ -115,7 +115,7 @@ def test_model_text_when_changed_by_hand_is_refused(model_text: str, old: str, n
         ("leaf_count=", "leaf_count=0 ", "tree 0.leaf_count"),
         ("\n\nTree=0", "\n\nx\nTree=0", "Tree"),
         ("label_index=0\n", "", "label_index"),
-        ("feature_infos=", "feature_info=", "feature_infos"),
+        ("feature_infos=", "feature_info=", "header.feature_info"),
         ("feature_names=", "feature_names= ", "feature_names"),
         ("internal_value=", "internal_value=x", "tree 0.internal_value"),
         ("internal_weight=", "internal_weight=\t", "tree 0.internal_weight"),
@@ -126,13 +126,29 @@ def test_model_text_when_changed_by_hand_is_refused(model_text: str, old: str, n
         ("num_cat=0\n", "num_cat=0\n[valid: ]\n", "tree 0.[valid: ]"),
         ("num_cat=0\n", "num_cat=0\nleaf_const=1\n", "tree 0.leaf_const"),
         ("objective=regression", "objective=binary", "objective.sigmoid"),
-        ("objective=regression", "objective=multiclassova sigmoid:1", "objective.num_class"),
+        ("objective=regression", "objective=multiclassova sigmoid:1", "num_class"),
         ("[boosting: gbdt]", "[boosting gbdt]", "parameters"),
         ("[linear_tree: 0]", "[linear_tree: x]", "parameters"),
         ("end of trees\n", "end of trees\n\nTree=80\n", "end of trees"),
         ("\nend of parameters", " \nend of parameters", "parameters"),
         ("pandas_categorical:null", "pandas_categorical:nil", "pandas_categorical"),
         ("pandas_categorical:null", "pandas_categorical:null\nx", "pandas_categorical"),
+        ("pandas_categorical:null", 'pandas_categorical:{"a": 1}', "pandas_categorical"),
+        ("\nend of parameters\n\npandas_categorical:null", "", "end of parameters"),
+        ("num_class=1\nnum_tree_per_iteration=1", "num_class=4\nnum_tree_per_iteration=4", "num_class"),
+        ("objective=regression", "objective=multiclass num_class:1", "num_class"),
+        ("objective=regression", "objective=regression evil", "objective"),
+        ("objective=regression", "objective=regression sqrt sqrt", "objective.sqrt"),
+        ("label_index=0", "label_index=0=1", "label_index"),
+        ("label_index=0", "label_index=abc", "label_index"),
+        ("label_index=0", "label_index=0\nevil=1", "header.evil"),
+        ("label_index=0", "label_index=0\nmonotone_constraints=1 0", "monotone_constraints"),
+        ("label_index=0", "label_index=0\naverage_output=0", "average_output"),
+        ("feature_infos=", "feature_infos=\u0665", "feature_infos"),
+        ("leaf_value=", "leaf_value=\u0665", "Tree"),
+        ("decision_type=2", "decision_type=14", "tree 0.decision_type"),
+        ("decision_type=2", "decision_type=256", "tree 0.decision_type"),
+        ("decision_type=2", "decision_type=-2", "tree 0.decision_type"),
     ],
 )
 def test_model_text_when_lightgbm_might_load_it_is_refused_by_the_field_all_the_same(
@@ -145,7 +161,25 @@ def test_model_text_when_lightgbm_might_load_it_is_refused_by_the_field_all_the_
     assert refused.value.field == field
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "-1e999", "Infinity", "0x10", "1_0", "", "1e5e5"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1e-320",
+        "5e-324",
+        "-1e-400",
+        "0.00e0001e",
+        "nan",
+        "inf",
+        "-inf",
+        "1e400",
+        "-1e999",
+        "Infinity",
+        "0x10",
+        "1_0",
+        "",
+        "1e5e5",
+    ],
+)
 def test_leaf_when_not_a_finite_number_is_refused(model_text: str, value: str) -> None:
     start = model_text.index("leaf_value=") + len("leaf_value=")
     end = model_text.index(" ", start)
@@ -168,6 +202,8 @@ def test_leaf_when_not_a_finite_number_is_refused(model_text: str, value: str) -
         (b'{"learner": 1}', "JSON"),
         (b"<xml/>", "XML"),
         (b"", "empty"),
+        (b"\xef\xbb\xbftree\n", "byte order mark"),
+        ("tree\n".encode("utf-16"), "UTF-16"),
         (b"tree", "something else"),
     ],
 )
@@ -175,6 +211,102 @@ def test_model_file_when_of_another_format_is_named_by_its_content(raw: bytes, k
     with pytest.raises(ModelRefused, match=kind) as refused:
         check_text(raw)
     assert refused.value.field == "file"
+
+
+def trained(**parameters: object) -> str:
+    """A model as LightGBM writes it, of four features, the last one a category."""
+    lightgbm = import_lightgbm()
+    dice = np.random.default_rng(6)
+    x = dice.normal(size=(400, 4))
+    x[:, 3] = dice.integers(0, 40, 400)
+    names = parameters.pop("names", ["a", "b", "c", "d"])
+    wanted = {"objective": "regression", "min_data_in_leaf": 5, "verbosity": -1, "num_threads": 1, **parameters}
+    wanted |= {"min_data_per_group": 5, "cat_smooth": 1}
+    y = (x[:, 0] + x[:, 3] % 3 > 1).astype(float)
+    whole = lightgbm.Dataset(x, y, feature_name=names, categorical_feature=[3], params={"verbosity": -1})
+    text: str = lightgbm.train(wanted, whole, 4).model_to_string()
+    return text
+
+
+def resized(text: str) -> str:
+    """With the sizes of the trees as they are now."""
+    body = text.partition("\n\n")[2].partition("\nend of trees")[0] + "\n"
+    sizes = [len(block) for block in re.split("(?m)^(?=Tree=)", body) if block]
+    return re.sub("tree_sizes=.*", f"tree_sizes={' '.join(map(str, sizes))}", text, count=1)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"linear_tree": True},
+        {"linear_tree": True, "objective": "binary", "min_data_in_leaf": 150},
+        {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5},
+        {"boosting": "dart"},
+        {"monotone_constraints": [1, 0, -1, 0]},
+        {"reg_sqrt": True},
+        {"names": ["größe", "价格", "i=j", "k(l)"]},
+    ],
+)
+def test_model_text_when_made_by_lightgbm_with_other_parameters_is_accepted(parameters: dict[str, object]) -> None:
+    judge_in_child(trained(**parameters).encode())
+
+
+@pytest.mark.parametrize(
+    ("field", "old", "new"),
+    [
+        ("leaf_const", r"leaf_const=\S+", "leaf_const=nan"),
+        ("leaf_coeff", r"leaf_coeff= *\S+", "leaf_coeff=1e999"),
+        ("leaf_coeff", r"leaf_coeff= *\S+", "leaf_coeff="),
+        ("leaf_coeff", r"leaf_coeff=.*\n", ""),
+        ("leaf_features", r"leaf_features= *\d", "leaf_features=9"),
+        ("leaf_features", r"leaf_features= *\d", "leaf_features=-1"),
+        ("num_features", r"num_features=\d", "num_features=5"),
+        ("num_features", r"num_features=\d", "num_features=999999999"),
+        ("num_features", r"num_features=\d", "num_features=-1"),
+        ("is_linear", "is_linear=1", "is_linear=2"),
+        ("leaf_const", "is_linear=1", "is_linear=0"),
+    ],
+)
+def test_linear_tree_when_changed_by_hand_is_refused_by_the_field(field: str, old: str, new: str) -> None:
+    """LightGBM reads beyond what it has allocated on several of these."""
+    text = trained(linear_tree=True)
+    start = text.index("Tree=1")
+    changed, count = re.subn(old, new, text[start:], count=1)
+    assert count
+    with pytest.raises(ModelRefused) as refused:
+        check_text(resized(text[:start] + changed).encode())
+    assert refused.value.field == f"tree 1.{field}"
+
+
+@pytest.mark.parametrize("word", ["99999999999", "4294967296", "-1", "1\t1"])
+def test_category_when_no_word_of_32_bits_is_refused(word: str) -> None:
+    """LightGBM takes them, and sorts rows otherwise than they say."""
+    changed, count = re.subn(r"cat_threshold=\d+", f"cat_threshold={word}", trained(), count=1)
+    assert count
+    with pytest.raises(ModelRefused) as refused:
+        check_text(resized(changed).encode())
+    assert refused.value.field == "tree 0.cat_threshold"
+
+
+@pytest.mark.parametrize("value", ["1e400", "-1e-320"])
+def test_figure_that_predictions_do_not_need_when_it_makes_lightgbm_abort_is_refused(
+    model_text: str, value: str
+) -> None:
+    """C++ throws where a number over- or underflows, and nobody catches it."""
+    with pytest.raises(ModelRefused, match=r"split_gain: is too (large|small)"):
+        check_text(resized(re.sub(r"split_gain=\S+", f"split_gain={value}", model_text)).encode())
+
+
+def test_leaves_when_they_add_up_to_infinity_are_refused(model_text: str) -> None:
+    with pytest.raises(ModelRefused, match="leaf_value: adds up to what is not finite"):
+        check_text(resized(re.sub(r"leaf_value=\S+", "leaf_value=1e308", model_text)).encode())
+
+
+def test_header_when_it_counts_millions_is_refused_before_it_is_taken_apart(model_text: str) -> None:
+    for field, name in (("tree_sizes", "tree_sizes"), ("feature_names", "max_feature_idx")):
+        with pytest.raises(ModelRefused) as refused:
+            check_text(model_text.replace(f"{field}=", f"{field}=" + "1 " * 4_000_000, 1).encode())
+        assert refused.value.field == name
 
 
 @pytest.mark.parametrize("objective", ["binary", "multiclass", "regression_l1", "quantile", "gamma", "cross_entropy"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from shared.errors import ConfigError, StoreError
-from shared.jobs import enqueue, queue_connection
+from shared.jobs import attendance, enqueue, nobody_judges, queue_connection
 from shared.keys import MODEL_TEXT_BYTES
 from shared.models import ModelRegistry
 from web.api.answers import tagged_json
@@ -45,7 +45,8 @@ def upload() -> Response:
     raw = sent.read()
     sent.close()
     document = _registry().upload(raw, name, request.form.get("symbol", "*"), actor())
-    response = tagged_json(document | {"job": _validate(document["id"])})
+    job = _validate(document["id"])
+    response = tagged_json(document | {"job": job, "hint": _hint(document["id"], job)})
     response.status_code = 201
     response.headers["Location"] = f"/api/models/{document['id']}"
     return response
@@ -61,6 +62,11 @@ def _validate(model_id: int) -> str | None:
             connection.close()
     except (ConfigError, StoreError):
         return None
+
+
+def _hint(model_id: int, job: str | None) -> str | None:
+    """What to do where nobody will judge it; None where somebody will."""
+    return nobody_judges(model_id) if job is None or attendance(context().store) == "none" else None
 
 
 @models.get("/models/<int:model_id>")

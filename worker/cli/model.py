@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +12,9 @@ import typer
 
 from shared.clock import SystemClock
 from shared.config import Config, load_config
-from shared.jobs import enqueue, queue_connection
+from shared.jobs import attendance, enqueue, nobody_judges, queue_connection
 from shared.keys import MODEL_TEXT_BYTES, Keys
-from shared.store import Store, connect, translated_errors
+from shared.store import Store, connect
 from worker.cli.common import Exit, exit_codes, fail, open_store, print_json
 from worker.cli.operate import actor
 from worker.models.registry import ModelRegistry
@@ -34,6 +34,8 @@ def open_registry(config: Config | None = None) -> ModelRegistry:
 
 def read_file(file: Path) -> bytes:
     """A model file, unpacked where its name ends in .gz, and at most one byte too long. Ends with 1 on failure."""
+    if file.exists() and not file.is_file():
+        fail(f"{file}: cannot be read: it is {'a folder' if file.is_dir() else 'a pipe or a device'}, not a file")
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
             return opened.read(MODEL_TEXT_BYTES + 1)
@@ -89,8 +91,7 @@ def _queued(model_id: int) -> bool:
     """Leave validation to the jobs worker; False where none is alive."""
     config = load_config()
     store = open_store(config)
-    with translated_errors():
-        alive = any(store.client.scan_iter(match=store.keys.heartbeat("jobs", "*"), count=1000))
+    alive = attendance(store) == "running"
     if alive:
         connection = queue_connection(config, store)
         enqueue(connection, "validate_model", model_id=model_id)
@@ -121,6 +122,14 @@ def _tell(document: Mapping[str, Any], json: bool) -> None:
         fail(f"model {document['id']} is refused: {document.get('reason')}", Exit.FAILURE)
 
 
+def _hint(documents: Sequence[Mapping[str, Any]]) -> None:
+    """On stderr, where a model waits for somebody who is not there. Raises StoreError."""
+    waiting = [d for d in documents if d.get("status") == "uploaded"]
+    if waiting and attendance(open_store()) == "none":
+        for document in waiting:
+            typer.echo(f"sixbot: model {document['id']} waits: {nobody_judges(document['id'])}", err=True)
+
+
 @model_app.command("list")
 def list_models(
     symbol: Annotated[str | None, typer.Option(help="Only those for a symbol, and those for any.")] = None,
@@ -129,6 +138,7 @@ def list_models(
     """List registered models."""
     with exit_codes():
         rows = open_registry().listed(symbol)
+        _hint(rows)
     if json:
         print_json(rows)
     for row in [] if json else rows:
@@ -140,6 +150,7 @@ def show(model_id: int, json: Json = False) -> None:
     """Print everything that is known of a model."""
     with exit_codes():
         document = open_registry().get(model_id)
+        _hint([document])
     if json:
         print_json(document)
     for name, value in {} if json else document.items():

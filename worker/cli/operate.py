@@ -22,6 +22,7 @@ from shared.errors import ConfigError, DocumentError, StoreError
 from shared.store import Store
 from worker.cli.accounts import account_rows
 from worker.cli.common import Exit, exit_codes, fail, open_store, print_json
+from worker.cli.jobs import jobs_line, jobs_state
 
 settings_app = typer.Typer(no_args_is_help=True, help="The document trading_settings.")
 risk_app = typer.Typer(no_args_is_help=True, help="The document risk_settings.")
@@ -46,6 +47,7 @@ def status(
         names = ("trading_status", "system_status", "stop_report", "stop_latch")
         found = {name: store.get_json(getattr(keys, name)) for name in names}
         store.read_raw(keys.trading_status)
+        found["jobs"] = jobs_state(config, store)
     accounts = account_rows(config, found, _workers(found))
     healthy = _healthy(found, accounts)
     if json:
@@ -81,6 +83,7 @@ def _print_status(found: Mapping[str, Any], accounts: list[dict[str, Any]]) -> N
         )
     if isinstance(found["stop_latch"], dict):
         table.add_row("latched", f"{found['stop_latch'].get('reason')}; `sixbot start` lifts it")
+    table.add_row("jobs", jobs_line(found["jobs"]))
     for row in accounts if len(accounts) > 1 else ():
         said = [f"{row['venue']}, {row['mode']}", *(f"{w} {_shown(row[w])}" for w in ("trading", "emergency"))]
         said += [f"last stop {row['last_stop']}"] if row["last_stop"] else []

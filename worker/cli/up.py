@@ -18,8 +18,9 @@ from shared.keys import Keys
 from shared.store import Store, connect
 from worker.cli.common import Exit, exit_codes
 from worker.runtime import StopSignals
+from worker.supervisor.demand import JobsOnDemand
 from worker.supervisor.server import embedded_server, refuse_unsafe_server
-from worker.supervisor.up import Supervisor, child_environment, worker_specs, write_demo_settings
+from worker.supervisor.up import JOBS_SPEC, Supervisor, child_environment, worker_specs, write_demo_settings
 
 QUIET_SECONDS = 10.0
 
@@ -28,7 +29,9 @@ def up(
     demo: Annotated[
         bool, typer.Option("--demo", help="Turn trading on at the first start, on the simulated venue only.")
     ] = False,
-    jobs: Annotated[bool, typer.Option("--jobs", help="Start the jobs worker even where no setting needs it.")] = False,
+    jobs: Annotated[
+        bool, typer.Option("--jobs", help="Keep a jobs worker running, not only while there are jobs.")
+    ] = False,
 ) -> None:
     """Start every process of this installation; Ctrl-C stops them all."""
     console = Console(highlight=False)
@@ -46,6 +49,7 @@ class _Up:
         self._clock, self._signals = SystemClock(), StopSignals()
         self._supervisor = Supervisor(self._clock, self._signals, self._tell)
         self._store: Store | None = None
+        self._on_demand: JobsOnDemand | None = None
         self._live: Live | None = None
         self._shown_trades: set[str] = set()
         self._last_line, self._next_plain = "", 0.0
@@ -83,8 +87,18 @@ class _Up:
         if self._demo and write_demo_settings(self._store, config, self._clock):
             self._tell("demo: trading is ON, on the simulated market, with play money")
         environment = child_environment(config, address, demo=self._demo)
-        for spec in worker_specs(config, jobs=self._jobs):
+        specs = worker_specs(config, jobs=self._jobs)
+        for spec in specs:
             self._supervisor.start(spec, environment, config)
+        if JOBS_SPEC not in specs:
+            self._on_demand = JobsOnDemand(
+                self._store,
+                client if config.queue_address() == address else connect(config.queue_address()),
+                self._clock,
+                lambda: self._supervisor.start(JOBS_SPEC, environment, config),
+                self._tell,
+                config.jobs_idle_seconds,
+            )
         self._tell(f"started: {', '.join(self._supervisor.children)}   logs: {config.log_dir}")
         self._invite()
 
@@ -114,11 +128,17 @@ class _Up:
             self._supervisor.watch(self._lively)
 
     def _lively(self) -> None:
+        self._look_at_jobs()
         line = self._line()
         if self._live is not None:
             self._live.update(Text(line))
 
+    def _look_at_jobs(self) -> None:
+        if self._on_demand is not None:
+            self._on_demand.tick()
+
     def _plain(self) -> None:
+        self._look_at_jobs()
         line, now = self._line(), self._clock.monotonic()
         if now >= self._next_plain and line != self._last_line:
             self._tell(line)
@@ -140,6 +160,8 @@ class _Up:
             training or f"next run {_until(found.get('next_run'))}",
             f"{found.get('trades_today', 0)} trades today, volume {found.get('total_volume', 0):,.2f}",
         ]
+        if self._on_demand is not None:
+            parts.append(self._on_demand.state)
         if found.get("stop_reason"):
             parts.insert(2, f"({found['stop_reason']})")
         if found.get("last_error"):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
 from shared.errors import SixbotError, shorten
 
 _NUMBER = re.compile(
-    r"[+-]?(\d{1,400}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,5})?|[+-]?(nan|inf|infinity)", re.IGNORECASE
+    r"[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,5})?|[+-]?(nan|inf|infinity)",
+    re.IGNORECASE | re.ASCII,
 )
+_ZERO = re.compile(r"[+-]?[0.]++(?![1-9])")
 _FLOATS = re.compile(r"[-+.eE0-9 ]*+")
-_INTEGERS = re.compile(r"-?\d{1,9}+(?: +-?\d{1,9}+)*+ *+")
+_INTEGERS = re.compile(r"-?[0-9]{1,9}+(?: +-?[0-9]{1,9}+)*+ *+")
 
 
 class ModelRefused(SixbotError):
@@ -27,23 +30,34 @@ class ModelRefused(SixbotError):
 def one_float(text: str, where: str) -> float:
     if not _NUMBER.fullmatch(text):
         raise ModelRefused(where, "must be a number", text)
-    return float(text)
+    number = float(text)
+    if _too_small(text, number):
+        raise ModelRefused(where, "is too small, LightGBM aborts on it", text)
+    return number
 
 
-def numbers_line(fields: Mapping[str, str], name: str, count: int, where: str) -> None:
+def _too_small(text: str, number: float) -> bool:
+    """Whether it is no normal number though its digits are not all zero: C++'s ``stod`` throws on that."""
+    return abs(number) < sys.float_info.min and not _ZERO.match(text)
+
+
+def numbers_line(fields: Mapping[str, str], name: str, count: int, where: str) -> list[float]:
     """``count`` finite numbers. The whole line at once, since a model may hold millions; one by one to name a fault."""
     line = fields.get(name, "")
     values = line.split(" ")
     if len(values) == count and _FLOATS.fullmatch(line):
         with suppress(ValueError):
-            if all(map(math.isfinite, map(float, values))):
-                return
+            numbers = list(map(float, values))
+            if all(map(math.isfinite, numbers)) and not any(map(_too_small, values, numbers)):
+                return numbers
     values = [value for value in line.split(" ") if value]
     if len(values) != count:
         raise ModelRefused(f"{where}{name}", f"must hold {count} numbers", len(values))
-    for value in values:
-        if not math.isfinite(one_float(value, where + name)):
+    numbers = [one_float(value, where + name) for value in values]
+    for value, number in zip(values, numbers, strict=True):
+        if not math.isfinite(number):
             raise ModelRefused(f"{where}{name}", "holds a number that is not finite", value)
+    return numbers
 
 
 def integers_line(fields: Mapping[str, str], name: str, count: int, where: str) -> list[int]:
@@ -70,20 +84,23 @@ def optional_line(fields: Mapping[str, str], name: str, count: int, where: str, 
         raise ModelRefused(f"{where}{name}", f"must hold {count} numbers", len(values))
     if _FLOATS.fullmatch(line):
         with suppress(ValueError):
-            list(map(float, values))
-            return
+            numbers = list(map(float, values))
+            if all(map(math.isfinite, numbers)) and not any(map(_too_small, values, numbers)):
+                return
     for value in values:
-        one_float(value, where + name)
+        if math.isinf(one_float(value, where + name)) and value[-1].isdigit():
+            raise ModelRefused(f"{where}{name}", "is too large, LightGBM aborts on it", value)
 
 
-def pairs(lines: list[str], where: str) -> dict[str, str]:
+def pairs(lines: list[str], where: str, known: frozenset[str]) -> dict[str, str]:
+    """Lines ``name=value`` of known names, each once; a name alone has the value of nothing."""
     found: dict[str, str] = {}
     for line in lines:
         if not line:
             continue
-        name, equals, value = line.partition("=")
-        if not equals:
-            value = "true"
+        name, _, value = line.partition("=")
+        if name not in known:
+            raise ModelRefused(f"{where}.{name[:40]}", f"is no line of a {where.partition(' ')[0]}", line)
         if name in found:
             raise ModelRefused(f"{where}.{name}", "stands twice", value)
         found[name] = value
@@ -92,6 +109,6 @@ def pairs(lines: list[str], where: str) -> dict[str, str]:
 
 def integer(fields: Mapping[str, str], name: str, where: str = "") -> int:
     text = fields.get(name, "")
-    if not re.fullmatch(r"-?\d{1,10}", text):
+    if not re.fullmatch(r"-?[0-9]{1,10}", text):
         raise ModelRefused(f"{where}{name}", "must be an integer", text)
     return int(text)

@@ -64,7 +64,7 @@ def _judge(raw: bytes) -> ModelFacts:
     width = len(facts.feature_names)
     rows = np.array([[0.0] * width, [1.0] * width])
     try:
-        booster = lightgbm.Booster(model_str=raw.decode("ascii"))
+        booster = lightgbm.Booster(model_str=raw.decode())
         answer = booster.predict(rows, num_threads=1)
     except json.JSONDecodeError as error:
         raise ModelRefused("parameters", f"LightGBM's package cannot read them: {error}") from error

@@ -36,6 +36,7 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.restarts = 0
         self.note = ""
+        self.retired = False
         self._pause = FIRST_PAUSE_SECONDS
         self._started_at = self._restart_at = 0.0
 
@@ -63,6 +64,8 @@ class Child:
 
     def tend(self) -> str:
         """Restart it if it ended, when its pause is over; returns what happened, or nothing."""
+        if self.retired:
+            return ""
         if self.process is None or self.process.poll() is None:
             if self.process is not None and self._clock.monotonic() - self._started_at > HEALTHY_SECONDS:
                 self._pause = FIRST_PAUSE_SECONDS
@@ -87,6 +90,11 @@ class Child:
         except OSError:
             return ""
         return lines[-1][-300:] if lines else "no output"
+
+    def retire(self) -> None:
+        """It is not needed any more: the polite signal, as much time as it takes, and no restart."""
+        self.retired = True
+        self.terminate()
 
     def terminate(self) -> None:
         """First the polite signal."""

@@ -21,18 +21,23 @@ DEMO_CYCLE_SECONDS = "5"
 DEMO_SETTINGS = {"enabled": True, "buy_threshold_pct": 0.002, "sell_threshold_pct": 0.002, "strategy": "BALANCED"}
 
 
+_COMMAND = (sys.executable, "-m", "worker", "worker")
+JOBS_SPEC = Spec("jobs", (*_COMMAND, "jobs"))
+
+
 def worker_specs(config: Config, *, jobs: bool = False) -> list[Spec]:
-    """The workers of this installation, in their order of starting; jobs where something needs it, or when asked."""
-    command = (sys.executable, "-m", "worker", "worker")
+    """The workers of this installation, in their order of starting; jobs where something needs it all the time, or when
+    asked.
+    """
     specs = [
-        Spec(f"exchange-{account.name}", (*command, "exchange", "--account", account.name))
+        Spec(f"exchange-{account.name}", (*_COMMAND, "exchange", "--account", account.name))
         for account in config.accounts
         if account.venue == "simulated" and not account.is_default and _is_here(account.url)
     ]
     names = ["exchange"] if config.venue == "simulated" else []
     names += ["emergency", "heartbeat", "trading", "web"]
-    names += ["jobs"] if jobs or config.needs_jobs else []
-    return [*specs, *(Spec(name, (*command, name)) for name in names)]
+    named = [Spec(name, (*_COMMAND, name)) for name in names]
+    return [*specs, *named, *([JOBS_SPEC] if jobs or config.needs_jobs else [])]
 
 
 def _is_here(url: str | None) -> bool:
@@ -69,13 +74,13 @@ class Supervisor:
         self._clock, self._signals, self._tell = clock, signals, tell
         self.children: dict[str, Child] = {}
 
-    def start(self, spec: Spec, environment: Mapping[str, str], config: Config) -> None:
-        """Start one and wait until it is ready. Raises ConfigError where it is not in time."""
+    def start(self, spec: Spec, environment: Mapping[str, str], config: Config) -> Child:
+        """Start one and wait until it is ready; returns it. Raises ConfigError where it is not in time."""
         child = Child(spec, environment, config.log_dir, self._clock)
         self.children[spec.name] = child
         child.start()
         if spec.ready is None:
-            return
+            return child
         end = self._clock.monotonic() + READY_SECONDS
         while not spec.ready():
             if child.pid is None:
@@ -83,14 +88,17 @@ class Supervisor:
             if self._clock.monotonic() > end:
                 raise ConfigError(f"{spec.name} was not ready within {READY_SECONDS:g} s: {child.last_words()}")
             self._signals.stopping.wait(0.05)
+        return child
 
     def watch(self, on_tick: Callable[[], None]) -> None:
         """Until a signal says stop."""
         while not self._signals.stopping.wait(TICK_SECONDS):
-            for child in self.children.values():
+            for name, child in list(self.children.items()):
                 happened = child.tend()
                 if happened:
                     self._tell(happened)
+                if child.retired and child.pid is None:
+                    del self.children[name]
             on_tick()
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -83,8 +84,11 @@ def test_check_when_the_file_is_no_text_model_is_refused_by_its_content(tmp_path
         assert f"file: is a {kind}" in found.stderr or f"file: is {kind}" in found.stderr
 
 
-@pytest.mark.parametrize("name", ["absent.txt", ".", "broken.gz"])
+@pytest.mark.parametrize("name", ["absent.txt", ".", "broken.gz", "pipe", "dangling"])
 def test_check_when_the_file_cannot_be_read_says_so(tmp_path: Path, name: str) -> None:
+    """A pipe that nobody writes to would be waited for without end."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "broken.gz").write_bytes(b"\x1f\x8bnothing")
     found = sixbot("check", tmp_path / name)
     assert found.exit_code == 1

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import urllib3
 
 from shared.clock import SystemClock
 from shared.config import Config
@@ -37,6 +38,7 @@ class Demo:
             "EMBEDDED_REDIS_PORT": str(free_port()),
             "SIM_VENUE_URL": f"http://127.0.0.1:{free_port()}",
             "WEB_BIND": self.web,
+            "JOBS_IDLE_SECONDS": "3",
         }
         self.output = home / "up.out"
         with self.output.open("wb") as file:
@@ -106,6 +108,37 @@ def test_commands_when_it_runs_look_and_switch(demo: Demo) -> None:
     assert "started" in demo.sixbot("start", "--yes")
     assert not Path(told["stop_file"]).exists()
     eventually(lambda: demo.json("trading_status")["active"] is True, what=f"the resume: {demo.json('trading_status')}")
+
+
+def test_upload_when_no_jobs_worker_runs_starts_one_that_judges_it_and_ends(demo: Demo, data: Path) -> None:
+    """What a user sees who uploads a model in the browser or by the API, and does nothing else."""
+    assert json.loads(demo.sixbot("status", "--json", check=False))["jobs"]["worker"] == "on_demand"
+    token = json.loads(demo.sixbot("token", "new", "--scope", "control", "--json"))["token"]
+    http = urllib3.PoolManager()
+    found = {}
+    for name in ("valid_control", "child_cycle"):
+        raw = (data / "lightgbm" / "malformed" / f"{name}.txt").read_bytes()
+        answer = http.request(
+            "POST",
+            f"http://{demo.web}/api/models",
+            fields={"file": (f"{name}.txt", raw), "symbol": "BTCUSDT"},
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        assert answer.status == 201, answer.data
+        document = json.loads(answer.data)
+        assert (document["status"], document["hint"]) == ("uploaded", None)
+        found[name] = document["id"]
+    wanted = {"valid_control": "valid", "child_cycle": "invalid"}
+    for name, number in found.items():
+        eventually(
+            lambda number=number, name=name: demo.json(f"model:{number}")["status"] == wanted[name],
+            90,
+            what=f"the judgement of {name}: {demo.output.read_text()[-2000:]}",
+        )
+    assert "left_child" in demo.json(f"model:{found['child_cycle']}")["reason"]
+    assert demo.said("waiting, the jobs worker starts")
+    eventually(lambda: demo.said("jobs has ended"), 90, what="the end of the idle worker")
+    assert not demo.said("jobs ended with code")
 
 
 def test_up_when_a_worker_is_killed_starts_it_again(demo: Demo) -> None:

@@ -47,6 +47,17 @@ def test_upload_when_sent_is_stored_unused_and_a_job_is_to_judge_it(
     assert client.get("/api/models?symbol=OTHER", headers=token("read")).get_json()["total"] == 0
 
 
+def test_upload_when_nobody_will_judge_it_says_what_to_do(client: FlaskClient, store: Store, token: TokenFor) -> None:
+    found = upload(client, token()).get_json()
+    assert "no jobs worker runs" in found["hint"]
+    assert "sixbot model validate 1" in found["hint"]
+    store.put_json(store.keys.jobs_standby, {"waiting": 0}, ttl_seconds=10)
+    assert upload(client, token()).get_json()["hint"] is None
+    store.client.delete(store.keys.jobs_standby)
+    store.put_json(store.keys.heartbeat("jobs", "here"), {"worker": "jobs"}, ttl_seconds=10)
+    assert upload(client, token()).get_json()["hint"] is None
+
+
 def test_upload_when_larger_than_other_bodies_is_taken_and_others_are_not(
     client: FlaskClient, store: Store, token: TokenFor
 ) -> None:
