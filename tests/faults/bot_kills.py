@@ -119,6 +119,11 @@ def all_closed(stack: BotStack, at: AtExchange | AtBroker) -> bool:
     return at.is_empty and stack.redis.scard("positions:open") == 0
 
 
+def found_open(stack: BotStack) -> str:
+    shown = [stack.json(key) for key in ("trading_status", "stop_report", "bot:7:status", "bot:8:status")]
+    return f"{shown} {stack.trades('submitted', 'unknown', 'partially_filled', 'rejected')}"
+
+
 def judge(stack: BotStack, at: AtExchange | AtBroker, cash: Decimal) -> list[str]:
     """What does not add up."""
     closed, faults = stack.closed(), []
@@ -154,7 +159,7 @@ def main(seed: int, kills: int, venue: str = "simulated") -> int:
         for bot in BOTS:
             stack.bot(bot, enabled=False, close_positions=True)
         stack.start("trading")
-        eventually(lambda: all_closed(stack, at), 60, "everything to be closed")
+        eventually(lambda: all_closed(stack, at), 60, "everything to be closed", lambda: found_open(stack))
         faults = judge(stack, at, cash)
         print(f"{len(stack.closed())} positions closed after {kills} kills; {'; '.join(faults) or 'all adds up'}")
     at.server.stop()
