@@ -62,6 +62,8 @@ class AlpacaServer:
         self.mute_streams = 0
         self.lies = Lies()
         self.legs: dict[str, list[str]] = {}
+        self.cancel_seconds = 0.0
+        """How long an order is ``pending_cancel``: it works on, and what it would sell is not free."""
         self.takes_oco = True
         self.tells_legs = True
         """Whether the answer to a new OCO order shows its leg."""
@@ -448,7 +450,14 @@ class AlpacaServer:
         self.cancels.append((time.monotonic(), order["id"]))
         if order["status"] not in OPEN:
             return _error(422, 42210000, f'order is already in "{order["status"]}" state')
-        await self._canceled(order)
+        if self.cancel_seconds and order["status"] != "pending_cancel":
+            order["status"] = "pending_cancel"
+            await self._push("pending_cancel", order)
+            asyncio.get_running_loop().call_later(
+                self.cancel_seconds, lambda: asyncio.ensure_future(self._canceled_late(order))
+            )
+        elif not self.cancel_seconds:
+            await self._canceled(order)
         return web.Response(status=204)
 
     async def _cancel_all(self, _request: web.Request) -> web.Response:
@@ -460,6 +469,10 @@ class AlpacaServer:
             await self._canceled(order)
             rows.append({"id": order["id"], "status": 200, "body": order})
         return web.json_response(rows, status=207)
+
+    async def _canceled_late(self, order: dict[str, Any]) -> None:
+        if order["status"] in OPEN:
+            await self._canceled(order)
 
     async def _canceled(self, order: dict[str, Any]) -> None:
         """With everything in its group; of a leg that only waited no stream tells."""

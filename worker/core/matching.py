@@ -233,9 +233,10 @@ class MatchingEngine:
 
     def _price_in(self, item: _Working, bar: Bar) -> Decimal | None:
         opened, low, high = exact(bar.open), exact(bar.low), exact(bar.high)
+        at_open = item.takes(opened)
         if item.takes(low):
             stop = item.request.stop_price
-            met = opened if stop is None or item.triggered else min(opened, stop)
+            met = opened if at_open or stop is None else stop
             return min(max(self._slipped(item.order, met), low), high)
         limit = item.request.limit_price or ZERO
         if item.order.side is Side.BUY:

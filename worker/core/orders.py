@@ -220,7 +220,8 @@ def observe(order: Order, told: VenueOrder, executions: Iterable[Execution], now
 def _as_pair(order: Order, told: VenueOrder) -> Order:
     """What closes a position is a stop-loss once the stop has sold; without a stop it is a limit like any other."""
     if told.stop_filled_qty:
-        return replace(order, exit_reason=ExitReason.SL_HIT.value)
+        hit = ExitReason.SL_HIT.value
+        return replace(order, exit_reason=hit, reason=hit if order.reason == order.exit_reason else order.reason)
     if told.stop_price is None and told.state in STANDING:
         return replace(order, stop_price=None, note=NO_STOP)
     return order

@@ -80,6 +80,7 @@ def test_bot_at_alpaca_when_fills_come_in_parts_has_pairs_that_follow_and_every_
     stack.market.trade(93)
     closed = stack.await_closed(1)
     assert (closed["exit_reason"], closed["sold_qty"]) == ("SL_HIT", "10")
+    assert [t["reason"] for t in stack.trades("filled")][-1] == "SL_HIT"
     agree(stack, broker, cash)
     # the target
     stack.market.premium = 0.0
@@ -93,6 +94,32 @@ def test_bot_at_alpaca_when_fills_come_in_parts_has_pairs_that_follow_and_every_
     stack.bot(7, holding_time=0.5)
     assert stack.await_closed(3)["exit_reason"] == "TIMEOUT"
     stack.bot(7, enabled=False)
+    stack.await_bot(7, "nothing open", lambda s: not s["positions"])
+    agree(stack, broker, cash)
+
+
+def test_bot_at_alpaca_when_cancels_take_their_time_sends_no_second_pair_before(
+    stocks: BotStack, broker: AlpacaServer
+) -> None:
+    """What a pair would sell is free only when both of its orders are gone; until then the next one is refused."""
+    stack, cash = stocks, broker.cash
+    broker.cancel_seconds = 0.7
+    stack.market.premium = 1.0
+    begin(stack)
+    stack.await_bot(7, "a pending entry", lambda s: s.get("positions"))
+    name = entry_of(broker)["client_order_id"]
+    for qty, held_then in (("4", 4), ("3", 7), ("3", 10)):
+        broker.fill(name, qty, "100.00")
+        await_pairs(broker, (held_then, "110.00", "95.00"))
+    held(stack)
+    assert len(broker.legs) == 3
+    gap = stack.bot_status(7)["unprotected_seconds_total"]
+    assert gap > 0
+    # a fill that races the cancel
+    stack.bot(7, holding_time=0.5, enabled=False)
+    eventually(lambda: parent_of(broker)["status"] == "pending_cancel", what="the cancel to be asked for")
+    broker.set_price("AAPL", "111")
+    assert stack.await_closed(1)["exit_reason"] == "TP_HIT"
     stack.await_bot(7, "nothing open", lambda s: not s["positions"])
     agree(stack, broker, cash)
 

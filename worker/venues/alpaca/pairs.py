@@ -114,7 +114,8 @@ class Pairs:
         Raises what ``mapping.order`` raises.
         """
         with self._lock:
-            told = [self._take(part, listed=True) for row in rows for part in self._parts(row)]
+            parts = [part for row in rows for part in self._parts(row)]  # whose each is, before any is looked at
+            told = [self._take(part, listed=True) for part in parts]
             found = {o.venue_order_id: o for o in told}
             return [self._pairs[name].order() if name in self._pairs else o for name, o in found.items()]
 
