@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.market import CAPTURES, FUTURES, SPOT, XRPETH, built, recorded
+from tests.market import CAPTURES, ETHUSDT, FUTURES, SPOT, XRPETH, built, recorded
 from worker.core.candles import LONGEST_CARRY, STRAYS, WINDOW, Candle, CandleBuilder
 from worker.core.trades import SECOND, Trade, micros
 from worker.core.venue_clock import VenueClock
@@ -286,3 +286,28 @@ def test_candles_when_time_is_asked_at_any_moment_are_the_same(
         found += builder.on_time(received + 5 * SECOND)
         results.append((found, builder.counts))
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("name", [SPOT, FUTURES, ETHUSDT])
+def test_candles_when_from_a_real_capture_equal_plain_sums_by_second(data: Path, name: str) -> None:
+    """Of every second from which no trade came too late, which is nearly every one."""
+    trades = recorded(data, name)
+    by_second: dict[int, list[Trade]] = {}
+    for one in trades:
+        by_second.setdefault(one.venue_time // SECOND * SECOND, []).append(one)
+    traded = [c for c in built(trades, CandleBuilder("X")) if c.trades]
+    whole = [c for c in traded if c.trades == len(by_second[c.start])]
+    assert len(whole) >= 0.9 * len(traded) > 0
+    for candle in whole:
+        part = by_second[candle.start]
+        prices = [t.price for t in part]
+        assert (candle.open, candle.high, candle.low, candle.close) == (
+            prices[0],
+            max(prices),
+            min(prices),
+            prices[-1],
+        )
+        bought = sum(t.quantity for t in part if not t.is_buyer_maker)
+        assert candle.volume == pytest.approx(sum(t.quantity for t in part), rel=1e-12)
+        assert candle.buy_volume == pytest.approx(bought, rel=1e-12)
+        assert candle.buy_volume + candle.sell_volume == pytest.approx(candle.volume, rel=1e-9)

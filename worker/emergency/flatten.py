@@ -9,16 +9,19 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from shared.clock import rfc3339
 from shared.errors import NotSent, OrderNotFound, VenueAmbiguous, VenueError, VenueRejected
+from worker.core.decide import round_down
 from worker.core.orders import FINAL
 from worker.core.types import OrderRequest, OrderType, Side, TimeInForce, VenuePosition
 from worker.emergency.latch import MemoryFile
 from worker.emergency.stop import FLATTEN_PREFIX, StopState
 from worker.venues.base import Venue
 
+ZERO = Decimal(0)
 PERIOD_SECONDS = 1.0
 LONGEST_PERIOD_SECONDS = 30.0
 PENDING = frozenset({"CLOSING", "QUEUED"})
@@ -31,6 +34,7 @@ class Flattener:
         self._venue, self._memory, self._publish = venue, memory, publish
         self._sent: dict[str, int] = {}
         self._refused: dict[str, int] = {}
+        self._in_lots: set[str] = set()
         self._pause = PERIOD_SECONDS
 
     def run(self, state: StopState, abandoned: threading.Event) -> None:
@@ -77,7 +81,7 @@ class Flattener:
     def _round(self, state: StopState) -> str:
         # What is still under way is asked for before the positions: a fill in between would be sold a second time.
         under_way = {symbol for symbol in self._sent if not self._is_over(state, symbol)}
-        positions = self._venue.positions()
+        positions = [p for p in self._venue.positions() if self._sellable(p)]
         if not positions:
             return "CLOSED"
         if not self._venue.clock().is_open:
@@ -96,19 +100,33 @@ class Flattener:
             state.note("flatten: the disk does not take the order's id, so it is not sent")
             return False
         side = Side.SELL if position.side == "long" else Side.BUY
-        request = OrderRequest(
-            name, position.ticker, side, position.qty, OrderType.MARKET, TimeInForce.DAY, reduce_only=True
-        )
+        qty = self._sellable(position)
+        request = OrderRequest(name, position.ticker, side, qty, OrderType.MARKET, TimeInForce.DAY, reduce_only=True)
         try:
             self._venue.submit(request, lambda: None)
         except (NotSent, VenueRejected) as error:
             self._refused[symbol] = self._sent[symbol]
+            if isinstance(error, VenueRejected):
+                self._in_lots.add(symbol)
             self._remember(state)
             state.note(f"flatten {position.ticker}: {error}")
             return False
         except VenueAmbiguous as error:
             state.note(f"flatten {position.ticker}: {error}")
         return True
+
+    def _sellable(self, position: VenuePosition) -> Decimal:
+        """All of it, and after a refusal whole lots; 0 for a rest of a pair that is less than the venue sells."""
+        if _symbol(position) not in self._in_lots:
+            return position.qty
+        try:
+            instrument = self._venue.instrument(position.ticker)
+        except VenueError:
+            return position.qty
+        lots = round_down(position.qty, instrument.lot_size)
+        if lots and lots >= instrument.min_qty:
+            return lots
+        return ZERO if instrument.lot_size < 1 else position.qty
 
     def _name(self, state: StopState, symbol: str) -> str:
         return f"{FLATTEN_PREFIX}{state.stop_id}-{symbol}-{self._sent[symbol]}"

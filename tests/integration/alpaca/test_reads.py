@@ -210,8 +210,8 @@ def test_positions_when_crypto_is_held_name_the_pair(server: AlpacaServer, venue
     placed = venue.submit(wanted, go)
     server.set_price("BTC/USD", "61000")
     assert venue.order_by_client_id(placed.client_order_id or "").filled_qty == wanted.qty
-    assert server.held["BTC/USD"][0] == wanted.qty
-    assert [(p.ticker, p.signed_qty) for p in venue.positions()] == [("BTC/USD", wanted.qty)]
+    assert server.held["BTC/USD"][0] == wanted.qty * (1 - server.crypto_fee)
+    assert [(p.ticker, p.signed_qty) for p in venue.positions()] == [("BTC/USD", server.held["BTC/USD"][0])]
 
 
 def test_reads_when_told_what_was_recorded_make_sense(server: AlpacaServer, venue: AlpacaVenue, data: Path) -> None:
