@@ -28,7 +28,7 @@ from worker.compose_bots import build_fleet
 from worker.core.types import OrderType
 from worker.market.base import MarketData
 from worker.predictors.base import Predictor
-from worker.runtime import AccountLock, AccountLocked, ExitCode, Heartbeat, StopSignals
+from worker.runtime import AccountLock, AccountLocked, ExitCode, Heartbeat, StopSignals, settle_collector
 from worker.trading.book import RedisBook
 from worker.trading.cycle import Cycle, CycleOptions
 from worker.trading.dead_man import DeadManSwitch
@@ -394,6 +394,7 @@ def run_emergency(config: Config, account: str | None) -> ExitCode:
     write_pid(config, accounts[0].name)
     watcher = KeyWatcher(url, [keys.trading_settings, keys.risk_settings], worker.wake)
     watcher.start()
+    settle_collector()
     try:
         worker.run()
     finally:

@@ -6,7 +6,6 @@ account a stop of its own (``AccountStop``).
 
 from __future__ import annotations
 
-import gc
 import os
 import secrets
 import signal
@@ -86,8 +85,6 @@ class EmergencyWorker:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGUSR1, self.on_signal)
         self._start_unproven_again()
-        gc.collect()
-        gc.freeze()  # a full collection in the middle of a stop would walk everything that was ever imported
         first = True
         try:
             while not self._signals.stopping.is_set():
