@@ -16,7 +16,8 @@ from shared.errors import NotSent, OrderNotFound, VenueAmbiguous, VenueError, Ve
 from worker.core.orders import FINAL
 from worker.core.types import OrderRequest, OrderType, Side, TimeInForce, VenuePosition
 from worker.emergency.latch import MemoryFile
-from worker.emergency.stop import FLATTEN_PREFIX, StopState
+from worker.emergency.state import StopState
+from worker.emergency.stop import FLATTEN_PREFIX
 from worker.venues.base import Venue
 
 PERIOD_SECONDS = 1.0

@@ -27,7 +27,7 @@ from worker.emergency.keys import EmergencyKeys
 from worker.emergency.latched import Latch
 from worker.emergency.look import Lookout
 from worker.emergency.report import StopReport
-from worker.emergency.stop import StopState
+from worker.emergency.state import StopState
 from worker.emergency.switch import Cause, View, find_causes
 from worker.failpoints import failpoint
 from worker.runtime import Heartbeat, StopSignals
