@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -204,16 +204,29 @@ class Access:
                 raise AccessError(f"{token_id} fits {len(found)} tokens")
             return bool(found and self._store.client.delete(*found))
 
-    def token_principal(self, secret: str) -> Principal | None:
-        row = self._hash(self._store.keys.web_token(digest(secret)))
+    def token_principal(self, secret: str, beside: Sequence[str] = ()) -> tuple[Principal | None, list[Any]]:
+        """Whose token it is, and the answers to GETs of other keys, asked in the same round trip: what stands in a key,
+        or the refusal of its type."""
+        with translated_errors(), self._store.client.pipeline(transaction=False) as pipe:
+            pipe.hgetall(self._store.keys.web_token(digest(secret)))
+            for key in beside:
+                pipe.get(key)
+            found, *answers = pipe.execute(raise_on_error=False)
+            if isinstance(found, Exception):
+                raise found
+        row = _text(found)
         if not row:
-            return None
-        return Principal(f"token:{row.get('name', '')}", frozenset(row.get("scopes", "").split()) & frozenset(SCOPES))
+            return None, []
+        scopes = frozenset(row.get("scopes", "").split()) & frozenset(SCOPES)
+        return Principal(f"token:{row.get('name', '')}", scopes), answers
 
     def _hash(self, key: str) -> dict[str, str]:
         with translated_errors():
-            row = cast("dict[bytes, bytes]", self._store.client.hgetall(key))
-        return {n.decode(errors="replace"): v.decode(errors="replace") for n, v in row.items()}
+            return _text(cast("dict[bytes, bytes]", self._store.client.hgetall(key)))
+
+
+def _text(row: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {n.decode(errors="replace"): v.decode(errors="replace") for n, v in row.items()}
 
 
 _NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$c2l4Ym90LW5vYm9keQ$0000000000000000000000000000000000000000000"

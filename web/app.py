@@ -12,6 +12,7 @@ from shared.control import Control
 from shared.store import Store
 from web.api import register_api
 from web.auth.guard import limit_sign_in, register_auth
+from web.auth.sessions import QuietSessions
 from web.config import flask_config
 from web.context import _KEY, Context
 from web.errors import register_errors
@@ -47,6 +48,7 @@ def create_app(config: Config, store: Store, clock: Clock | None = None) -> Flas
     clock = clock or SystemClock()
     app = Flask(__name__)
     app.config.update(flask_config(config))
+    app.session_interface = QuietSessions()
     app.extensions[_KEY] = Context(config, store, Access(store, clock), Control(store, clock), clock)
     Bootstrap5(app)
     register_errors(app)
@@ -61,8 +63,7 @@ def create_app(config: Config, store: Store, clock: Clock | None = None) -> Flas
 
 
 def _harden(response: Response) -> Response:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
+    response.headers.extend(_HEADERS)
     if "Cache-Control" not in response.headers:
         response.headers["Cache-Control"] = "no-store"
     return response

@@ -17,13 +17,17 @@ _REMEMBERED_BYTES = 64 * 1024
 
 
 class Records:
-    """Documents by key, read in one round trip, with the reason for each that cannot be read."""
+    """Documents by key, read in one round trip, with the reason for each that cannot be read.
 
-    def __init__(self, store: Store, keys: Sequence[str]) -> None:
-        with translated_errors(), store.client.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.get(key)
-            found = pipe.execute(raise_on_error=False)
+    ``found`` are answers to GETs of the keys, where somebody has asked already.
+    """
+
+    def __init__(self, store: Store, keys: Sequence[str], found: Sequence[Any] | None = None) -> None:
+        if found is None:
+            with translated_errors(), store.client.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.get(key)
+                found = pipe.execute(raise_on_error=False)
         self.raw: dict[str, bytes | None] = {}
         self.value: dict[str, Any] = {}
         self.problems: dict[str, str] = {}

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from shared.clock import SystemClock
+from tests.servers.bystanders import MuteReceiver, kill_all_of, start_busy_jobs, start_web
 from tests.servers.exchange import TICKERS, TOKEN, ExchangeServer
 from tests.servers.stack import Stack, simulated_environment
 from tests.support import RedisServer, eventually
@@ -33,6 +34,8 @@ from worker.venues.simulated.client import SimulatedVenue
 
 ORDERS = 50
 HUNG_SECONDS = 1.0
+CHUNK, LEAST = 250, 4
+"""The most trials of an installation, and the fewest for which one is worth its start."""
 MAXMEMORY = 256 * 2**20
 SPINNER = """
 import sys
@@ -46,13 +49,18 @@ while True:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one row stops, and what is broken while it does. ``slow`` rows are measured less often."""
+    """How one row stops, and what is broken while it does. ``slow`` rows are measured less often.
+
+    ``at_once`` installations measure a row that waits most of its time; one account of ``accounts`` has a dead venue.
+    """
 
     name: str
     stop: Callable[[Bench], None]
     prepare: Callable[[Bench], None] | None = None
     slow: bool = False
     broken: str = ""
+    at_once: int = 1
+    accounts: int = 1
     counts: bool = True
     """Whether the report of this very process must count all fifty."""
 
@@ -68,19 +76,35 @@ class Sample:
 class Bench:
     """The installation under test."""
 
-    def __init__(self, home: Path, server: RedisServer, exchange: ExchangeServer) -> None:
-        self.stack = Stack(home, server, simulated_environment(exchange), CYCLE_SECONDS="600")
+    def __init__(
+        self, home: Path, server: RedisServer, exchanges: Sequence[ExchangeServer], turn: threading.Lock
+    ) -> None:
+        self.exchanges, self.exchange, self.home = list(exchanges), exchanges[0], home
+        others = {f"b{number}": exchange for number, exchange in enumerate(exchanges[1:])}
+        accounts = {
+            f"ACCOUNTS__{name}__{field}".upper(): value
+            for name, exchange in others.items()
+            for field, value in (("venue", "simulated"), ("url", exchange.url), ("token", TOKEN))
+        }
+        self.stack = Stack(home, server, simulated_environment(self.exchange), CYCLE_SECONDS="600", **accounts)
         self.stack.forked = False  # measured as they are started by a user
-        self.exchange, self.home = exchange, home
-        self._venue = SimulatedVenue(exchange.url, TOKEN, SystemClock())
+        self._turn = turn
+        self._venues = [SimulatedVenue(exchange.url, TOKEN, SystemClock()) for exchange in exchanges]
         self._pool = ThreadPoolExecutor(10)
+        self._receiver: MuteReceiver | None = None
         self._serial = 0
         self._last: object = None
 
     def close(self) -> None:
         self._pool.shutdown()
-        self._venue.close()
+        for venue in self._venues:
+            venue.close()
         self.stack.close()
+        for exchange in self.exchanges:
+            if exchange.runs:
+                exchange.stop()
+        if self._receiver is not None:
+            self._receiver.close()
 
     def delete_settings(self) -> None:
         self.stack.redis.delete("trading_settings")
@@ -131,6 +155,26 @@ class Bench:
         self.stack.processes["trading"] = subprocess.Popen([sys.executable, "-c", SPINNER, folder])
         eventually(lambda: lock_is_held(Path(folder) / "account-default.lock"), what="the spinner holds the lock")
 
+    def kill_jobs(self) -> None:
+        """Killed in the middle of a job."""
+        self._receiver = self._receiver or MuteReceiver()
+        start_busy_jobs(self.stack, self._receiver)
+        self.stack.kill("jobs")
+
+    def kill_web(self) -> None:
+        start_web(self.stack)
+        kill_all_of(self.stack, "web")
+
+    def kill_last_venue(self) -> None:
+        self.exchanges[-1].stop()
+
+    def revive_last_venue(self) -> None:
+        """The same exchange again, with what stood in its ledger."""
+        dead = self.exchanges[-1]
+        if not dead.runs:
+            self.exchanges[-1] = ExchangeServer(dead.directory, url=dead.url)
+            self.exchanges[-1].start()
+
     def fill_redis(self) -> None:
         self.stack.redis.config_set("maxmemory", 1)
 
@@ -149,35 +193,57 @@ class Bench:
     # -- one trial ------------------------------------------------------------------------------------------------
 
     def trial(self, row: Row) -> Sample:
-        """From trading armed with fifty orders at the venue to the proof, then everything back as it was."""
-        self._turn_on()
-        self._place()
-        if row.prepare is not None:
-            row.prepare(self)
-        before = len(self.exchange.exchange.arrivals)
-        began = time.monotonic()
-        row.stop(self)
-        eventually(lambda: self._first_and_proof(before) is not None, what=f"{row.name}: proven empty at the venue")
-        found = self._first_and_proof(before)
-        assert found is not None
-        self._mend_redis()
-        self._await_report(row)
-        return Sample((found[0] - began) * 1000, (found[1] - began) * 1000)
+        """From trading armed with fifty orders at each venue to the proof, then everything back as it was.
 
-    def _first_and_proof(self, before: int) -> tuple[float, float] | None:
-        """When the first cancel came in, and the last listing before emergency asked for the positions.
+        Until the first cancel has come in, no other installation does more than wait.
+        """
+        with self._turn:
+            self._turn_on()
+            self._place()
+            if row.prepare is not None:
+                row.prepare(self)
+            seen = [(e, len(e.exchange.arrivals)) for e in self.exchanges if e.runs]
+            began = time.monotonic()
+            row.stop(self)
+            eventually(lambda: all(self._first(*s) for s in seen), what=f"{row.name}: the first cancel")
+        eventually(lambda: all(self._proof(*s) for s in seen), what=f"{row.name}: proven empty at the venue")
+        first = max(self._first(*s) for s in seen)
+        proof = max(self._proof(*s) for s in seen)
+        self._mend_redis()
+        if row.accounts > 1:
+            self._await_others_proven()
+            self.revive_last_venue()
+        self._await_report(row)
+        return Sample((first - began) * 1000, (proof - began) * 1000)
+
+    @staticmethod
+    def _first(exchange: ExchangeServer, before: int) -> float:
+        """When the first cancel came in; 0 as long as none did."""
+        return next((a.at for a in exchange.exchange.arrivals[before:] if a.cancels), 0.0)
+
+    def _proof(self, exchange: ExchangeServer, before: int) -> float:
+        """When the last listing came in before emergency asked for the positions; 0 as long as it did not.
 
         It asks for them once, after the proof. Its requests are told from the trader's by their connections.
         """
-        seen = self.exchange.exchange.arrivals[before:]  # a slice: the witness shares this process and must stay quick
+        seen = exchange.exchange.arrivals[before:]  # a slice: the witness shares this process and must stay quick
         if not any(a.path == "/positions" for a in seen):
-            return None
+            return 0.0
         ports = self._emergency_ports()
         asked = next((a.at for a in seen if a.path == "/positions" and a.port in ports), None)
         if asked is None:
-            return None
-        empty = [a.at for a in seen if a.lists and a.working == 0 and a.port in ports and a.at < asked]
-        return next(a.at for a in seen if a.cancels), empty[-1]
+            return 0.0
+        return [a.at for a in seen if a.lists and a.working == 0 and a.port in ports and a.at < asked][-1]
+
+    def _await_others_proven(self) -> None:
+        """With one venue dead the report goes on with that account only."""
+
+        def proven() -> bool:
+            report = self.stack.json("stop_report")
+            states = [row["state"] for row in report["accounts"].values()] if isinstance(report, dict) else []
+            return sorted(states) == ["STOPPED"] * (len(self.exchanges) - 1) + ["STOPPING"]
+
+        eventually(proven, what=f"the other accounts proven: {self.stack.json('stop_report')}")
 
     def _emergency_ports(self) -> set[int]:
         process = psutil.Process(self.stack.processes["emergency"].pid)
@@ -192,8 +258,8 @@ class Bench:
 
         eventually(reported, what=f"{row.name}: a report, it is {self.stack.json('stop_report')}")
         report = self.stack.json("stop_report")
-        assert report["orders_found"] == ORDERS or not row.counts, report
-        assert not self.exchange.engine.working()
+        assert report["orders_found"] == ORDERS * row.accounts or not row.counts, report
+        assert not any(exchange.engine.working() for exchange in self.exchanges)
         if report["source"] not in {
             "trading_settings",
             "restart",
@@ -204,6 +270,7 @@ class Bench:
     def _turn_on(self) -> None:
         """Whatever the trial before left behind is mended first: the server, the venue, the trader, the latch."""
         self.exchange.fail(None)
+        self.revive_last_venue()
         self._mend_redis()
         (self.home / "run" / "STOP").unlink(missing_ok=True)
         missing = [n for n in ("emergency", "trading") if n not in self.stack.alive()]
@@ -245,91 +312,61 @@ class Bench:
             )
             for number in range(ORDERS)
         ]
-        list(self._pool.map(lambda r: self._venue.submit(r, lambda: None), requests))
-        eventually(lambda: len(self.exchange.engine.working()) == ORDERS, what="fifty working orders")
-
-
-# -- the rows ---------------------------------------------------------------------------------------------------------
-
-
-def rows() -> list[Row]:
-    """All rows, each its own way of stopping."""
-    return [
-        Row("SET trading_settings, everything well", Bench.set_off),
-        Row("SET trading_settings, notifications off", Bench.set_off, prepare=Bench.mute_notifications),
-        Row("STOP_FILE", Bench.touch_stop_file),
-        Row("SIGUSR1 to emergency", Bench.send_signal),
-        Row("SET trading_settings, trader SIGSTOPped", Bench.set_off, prepare=Bench.freeze_trader, slow=True),
-        Row("STOP_FILE, Redis down", Bench.touch_stop_file, prepare=Bench.kill_redis, slow=True),
-        Row("STOP_FILE, Redis hung (SIGSTOP)", Bench.touch_stop_file, prepare=Bench.freeze_redis, slow=True),
-        Row(
-            f"SET trading_settings, venue mute for {HUNG_SECONDS:g} s",
-            Bench.set_off,
-            prepare=Bench.hang_venue,
-            slow=True,
-        ),
-    ]
-
-
-def matrix() -> list[Row]:
-    """Stops with something else broken: what counts is that each ends in a proof."""
-    set_off, stop_file = Bench.set_off, Bench.touch_stop_file
-    faults: dict[str, tuple[int, str] | str] = {
-        "429": (429, '{"message": "slow down"}'),
-        "500": (500, "<html>upstream</html>"),
-        "200 with garbage": (200, "!?"),
-    }
-    return [
-        Row("SET", set_off, prepare=Bench.kill_trader, broken="trader dead"),
-        Row("SET", set_off, prepare=Bench.spin_trader, broken="trader spinning at 100 %"),
-        Row(
-            "SET",
-            set_off,
-            prepare=Bench.kill_emergency_soon,
-            broken="emergency killed in the middle of the stop",
-            counts=False,
-        ),
-        Row("DEL trading_settings", Bench.delete_settings, prepare=Bench.fill_redis, broken="Redis full"),
-        Row("STOP_FILE", stop_file, prepare=Bench.fill_redis, broken="Redis full"),
-        Row("STOP_FILE", stop_file, prepare=Bench.make_redis_read_only, broken="Redis read-only"),
-        Row("FLUSHALL itself", Bench.flush, broken="Redis flushed"),
-        *(
-            Row(
-                "SET",
-                set_off,
-                prepare=lambda bench, fault=fault: bench.break_venue(fault),
-                broken=f"venue answers {name} for {HUNG_SECONDS:g} s",
-            )
-            for name, fault in faults.items()
-        ),
-    ]
+        for venue in self._venues:
+            list(self._pool.map(lambda r, venue=venue: venue.submit(r, lambda: None), requests))
+        for exchange in self.exchanges:
+            eventually(lambda e=exchange: len(e.engine.working()) == ORDERS, what="fifty working orders")
 
 
 @contextmanager
-def installation() -> Iterator[Bench]:
-    """A fresh one, with its two workers."""
+def installation(turn: threading.Lock, accounts: int = 1) -> Iterator[Bench]:
+    """A fresh one, with its two workers and a venue per account."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for name in ("redis", "home", "exchange"):
+        for name in ("redis", "home"):
             (root / name).mkdir()
-        server, exchange = RedisServer(root / "redis"), ExchangeServer(root / "exchange")
+        server, exchanges = RedisServer(root / "redis"), []
         server.start()
-        exchange.start()
-        bench = Bench(root / "home", server, exchange)
+        for number in range(accounts):
+            (root / f"exchange{number}").mkdir()
+            exchanges.append(ExchangeServer(root / f"exchange{number}"))
+            exchanges[-1].start()
+        bench = Bench(root / "home", server, exchanges, turn)
         try:
             bench.stack.start("emergency", "trading")
             yield bench
         finally:
             bench.close()
-            exchange.stop()
             server.stop()
 
 
 def measure(row: Row, trials: int, advance: Callable[[], None]) -> list[Sample]:
-    """One row, in an installation of its own."""
-    samples = []
-    with installation() as bench:
-        for _ in range(trials):
-            samples.append(bench.trial(row))
-            advance()
-    return samples
+    """One row, in fresh installations, since a venue that keeps every order gets slower.
+
+    Where a row waits most of its time, several of them work at once; what must be undisturbed takes turns.
+    """
+    turn, failed = threading.Lock(), threading.Event()
+    sizes = [len(range(first, trials, -(-trials // CHUNK))) for first in range(-(-trials // CHUNK))]
+    sizes = [
+        len(range(part, size, parts))
+        for size in sizes
+        for parts in (min(row.at_once, max(1, size // LEAST)),)
+        for part in range(parts)
+    ]
+
+    def some(count: int) -> list[Sample]:
+        samples: list[Sample] = []
+        if failed.is_set():
+            return samples
+        try:
+            with installation(turn, row.accounts) as bench:
+                while len(samples) < count and not failed.is_set():
+                    samples.append(bench.trial(row))
+                    advance()
+        except BaseException:
+            failed.set()
+            raise
+        return samples
+
+    with ThreadPoolExecutor(row.at_once) as pool:
+        return [sample for samples in pool.map(some, sizes) for sample in samples]

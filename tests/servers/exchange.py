@@ -95,7 +95,7 @@ class ExchangeServer:
     """``url``, and the engine whose book is the oracle."""
 
     def __init__(self, directory: Path, *, latency_ms: int = 5, url: str | None = None, partial: bool = False) -> None:
-        self.url = url or f"http://127.0.0.1:{free_port()}"
+        self.url, self.directory = url or f"http://127.0.0.1:{free_port()}", directory
         self.market = SeededMarket(6, (*TICKERS, PAIR))
         self._ledger = Ledger(directory / "exchange.db")
         chance = 2.0 if partial else 0.0

@@ -17,7 +17,7 @@ from tests.builders import NOW
 from worker.emergency.latch import Memory, MemoryFile, inherit, memory_path, read_memories
 from worker.emergency.look import account_part
 from worker.emergency.report import StopReport
-from worker.emergency.stop import StopState
+from worker.emergency.state import StopState
 from worker.emergency.switch import Cause
 from worker.runtime import Heartbeat
 from worker.trading.pulse import ProcessPulse

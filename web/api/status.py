@@ -8,8 +8,9 @@ from typing import Any
 from flask import Blueprint, Response
 
 from shared.clock import parse_rfc3339
+from shared.keys import Keys
 from web.api.answers import tagged, tagged_json
-from web.auth.guard import requires
+from web.auth.guard import read_already, reads, requires
 from web.context import context
 from web.records import Records
 
@@ -18,13 +19,17 @@ status = Blueprint("status", __name__)
 PARTS = ("trading_status", "system_status", "stop_report", "stop_latch")
 
 
+def _summary(keys: Keys) -> list[str]:
+    return [getattr(keys, name) for name in PARTS] + [keys.epoch_ack("default")]
+
+
 @status.get("/status")
 @requires("read")
+@reads(_summary)
 def get_status() -> Response:
     """trading_status, system_status, stop_report, the latch and the trader's acknowledgement in one."""
     store = context().store
-    keys = [getattr(store.keys, name) for name in PARTS] + [store.keys.epoch_ack("default")]
-    found = Records(store, keys)
+    found = Records(store, _summary(store.keys), read_already())
     return tagged(found.passed_through({**{n: n for n in PARTS}, "acknowledgement": "epoch_ack:default"}))
 
 

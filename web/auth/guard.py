@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -64,9 +64,26 @@ def limit_sign_in(app: Flask, config: Config, *endpoints: str) -> None:
         swallow_errors=True,
         in_memory_fallback_enabled=True,
     )
+    # Its hooks are for these routes only: they would cost every other request as much as its own work.
+    before, after = app.before_request_funcs[None], app.after_request_funcs[None]
+    before.append(_only_at(endpoints, before.pop()))
+    after.append(_only_at(endpoints, after.pop(), otherwise=_unchanged))
     for endpoint in endpoints:
         view: Any = app.view_functions[endpoint]
         app.view_functions[endpoint] = cast("Any", limiter.limit(SIGN_IN_LIMIT)(view))
+
+
+def _only_at(
+    endpoints: Sequence[str], hook: Callable[..., Any], otherwise: Callable[..., Any] = lambda: None
+) -> Callable[..., Any]:
+    def at(*arguments: Any) -> Any:
+        return hook(*arguments) if request.endpoint in endpoints else otherwise(*arguments)
+
+    return at
+
+
+def _unchanged(response: Response) -> Response:
+    return response
 
 
 def _load_user(secret: str) -> SessionUser | None:
@@ -77,7 +94,8 @@ def _load_user(secret: str) -> SessionUser | None:
 def _identify() -> None:
     """A token decides alone; without one the cookie does, and then a write needs the page's own CSRF token."""
     g.principal = None
-    most = getattr(current_app.view_functions.get(str(request.endpoint)), "most_bytes", None)
+    view = current_app.view_functions.get(str(request.endpoint))
+    most = getattr(view, "most_bytes", None)
     if most is not None:
         request.max_content_length = most  # before the CSRF check, which reads the form
     if request.routing_exception is not None or request.blueprint == "health" or _is_asset():
@@ -86,7 +104,9 @@ def _identify() -> None:
     if header:
         kind, _, secret = header.partition(" ")
         if kind.lower() == "bearer":
-            g.principal = context().access.token_principal(secret.strip())
+            wanted: Callable[[Keys], list[str]] | None = getattr(view, "reads", None)
+            beside = wanted(context().store.keys) if wanted is not None else []
+            g.principal, g.read = context().access.token_principal(secret.strip(), beside)
         if g.principal is None:
             raise ApiError(401, "bad_token", "the token is not known: `sixbot token new` makes one")
         return
@@ -114,6 +134,21 @@ def takes_at_most(most_bytes: int) -> Callable[[F], F]:
         return handler
 
     return mark
+
+
+def reads(keys: Callable[[Keys], list[str]]) -> Callable[[F], F]:
+    """Let the keys that a route reads be asked for together with a caller's token: one round trip less."""
+
+    def mark(handler: F) -> F:
+        cast("Any", handler).reads = keys
+        return handler
+
+    return mark
+
+
+def read_already() -> list[Any] | None:
+    """What stands in the route's keys, where that was asked with the token; nobody who may not call it gets there."""
+    return g.get("read") or None
 
 
 def requires(*scopes: str) -> Callable[[F], F]:

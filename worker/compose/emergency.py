@@ -10,7 +10,7 @@ from worker.emergency.keys import EmergencyKeys
 from worker.emergency.latch import MemoryFile, inherit, memory_path, read_memories
 from worker.emergency.trader import TraderProcess
 from worker.emergency.worker import EmergencyWorker, write_pid
-from worker.runtime import ExitCode
+from worker.runtime import ExitCode, settle_collector
 from worker.watch import KeyWatcher
 
 REDIS_SECONDS = 0.5
@@ -40,6 +40,7 @@ def run(config: Config, account: str | None) -> ExitCode:
     keys = process.keys
     watcher = KeyWatcher(config.redis_address(), [keys.trading_settings, keys.risk_settings], worker.wake)
     watcher.start()
+    settle_collector()
     try:
         worker.run()
     finally:

@@ -19,8 +19,10 @@ from worker.emergency.fencing import Fencing
 from worker.emergency.flatten import PENDING, Flattener
 from worker.emergency.latch import MemoryFile
 from worker.emergency.report import StopReport
+from worker.emergency.sentry import Sentry
 from worker.emergency.standby import Standby
-from worker.emergency.stop import Sentry, StopRun, StopState
+from worker.emergency.state import StopState
+from worker.emergency.stop import StopRun
 from worker.emergency.trader import TraderProcess
 from worker.venues.base import Venue
 

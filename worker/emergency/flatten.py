@@ -18,7 +18,8 @@ from worker.core.decide import round_down
 from worker.core.orders import FINAL
 from worker.core.types import OrderRequest, OrderType, Side, TimeInForce, VenuePosition
 from worker.emergency.latch import MemoryFile
-from worker.emergency.stop import FLATTEN_PREFIX, StopState
+from worker.emergency.state import StopState
+from worker.emergency.stop import FLATTEN_PREFIX
 from worker.venues.base import Venue
 
 ZERO = Decimal(0)

@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.clock import parse_rfc3339
 from shared.errors import StoreError
-from worker.emergency.stop import StopState
+from worker.emergency.state import StopState
 
 Row = Mapping[str, Any]
 

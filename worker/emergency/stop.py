@@ -1,7 +1,7 @@
 """One stop: fence, cancel at the venue, prove that it is empty, report. Runs in a thread of its own and never gives up.
 
-The fence and the first cancel leave at the same time, so that a Redis that hangs does not delay the venue nor the
-other way round; the proof waits for both.
+The fence leaves first, and the first cancel waits for no answer to it, so that a Redis that hangs does not delay the
+venue nor the other way round; the proof waits for both.
 """
 
 from __future__ import annotations
@@ -9,18 +9,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
-from shared.clock import Clock, rfc3339
+from shared.clock import Clock
 from shared.errors import OrderNotFound, VenueError, VenueUnavailable
 from worker.core import ids
 from worker.core.orders import FINAL
 from worker.core.types import Effect, VenueOrder, VenuePosition
 from worker.emergency.fencing import Fencing
 from worker.emergency.standby import Standby
-from worker.emergency.switch import Cause
+from worker.emergency.state import StopState
 from worker.emergency.trader import TraderProcess
 from worker.failpoints import failpoint
 from worker.venues.base import CancelOutcome, CancelResult, PartlyRead, Venue
@@ -33,80 +31,7 @@ NOT_PROVEN_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 5.0
 POLL_SECONDS = 0.02
 CLOCK_TOLERANCE = timedelta(seconds=2)
-_LISTED = 100
-
 FLATTEN_PREFIX = ids.FLATTEN_PREFIX
-
-
-@dataclass(slots=True)
-class StopState:
-    """What is known of a stop so far; the report is made of it."""
-
-    stop_id: str
-    cause: Cause
-    policy: str
-    requested_at: datetime
-    state: str = "STOPPING"
-    first_cancel_ms: float | None = None
-    found: set[str] = field(default_factory=set)
-    canceled: set[str] = field(default_factory=set)
-    working: frozenset[str] = frozenset()
-    unconfirmed: int = 0
-    unread: str = ""
-    unknown: frozenset[str] = frozenset()
-    foreign_after_stop: set[str] = field(default_factory=set)
-    left_alone: set[str] = field(default_factory=set)
-    positions_open: int | None = None
-    positions_unprotected: list[str] = field(default_factory=list)
-    trader: str = ""
-    fenced: bool = False
-    flatten: str = ""
-    errors: list[str] = field(default_factory=list)
-    finished_at: datetime | None = None
-    is_reopened: bool = False
-
-    def for_account(self) -> StopState:
-        """The same stop, with figures of its own."""
-        return StopState(self.stop_id, self.cause, self.policy, self.requested_at, is_reopened=self.is_reopened)
-
-    def reopened(self) -> StopState:
-        """The same stop, because an order of ours appeared after it was proven."""
-        return replace(self, state="STOPPING", finished_at=None, is_reopened=True)
-
-    def note(self, error: str) -> None:
-        """Keep an error for the report, bounded and without repeats."""
-        if error not in self.errors and len(self.errors) < 20:
-            self.errors.append(error)
-
-    def row(self, venue: str) -> dict[str, Any]:
-        """An account's row of ``stop_report``. What the venue still lists is not cancelled, whatever it answered."""
-        canceled = self.canceled - self.working
-        return {
-            "venue": venue,
-            "state": self.state,
-            "stop_id": self.stop_id,
-            "reason": self.cause.reason,
-            "source": self.cause.source,
-            "detail": self.cause.detail,
-            "policy": self.policy,
-            "requested_at": rfc3339(self.requested_at),
-            "finished_at": None if self.finished_at is None else rfc3339(self.finished_at),
-            "first_cancel_ms": None if self.first_cancel_ms is None else round(self.first_cancel_ms, 3),
-            "orders_found": len(self.found),
-            "orders_canceled": len(canceled),
-            "orders_unconfirmed": self.unconfirmed,
-            "positions_open": self.positions_open,
-            "canceled": sorted(canceled)[:_LISTED],
-            "unread": self.unread or None,
-            "unknown": sorted(self.unknown)[:_LISTED],
-            "foreign_after_stop": sorted(self.foreign_after_stop)[:_LISTED],
-            "left_alone": sorted(self.left_alone)[:_LISTED],
-            "positions_unprotected": self.positions_unprotected,
-            "trader": self.trader,
-            "fenced": self.fenced,
-            "flatten": self.flatten or None,
-            "errors": list(self.errors),
-        }
 
 
 class StopRun:
@@ -346,24 +271,3 @@ class StopRun:
                 run.wait_ended()
             self._flatten(self.state, self._abandoned)
             self._publish(self.state)
-
-
-class Sentry:
-    """After STOPPED and while OFF: an order of ours that appears reopens the stop."""
-
-    PERIOD_SECONDS = 5.0
-
-    def __init__(self, venue: Venue) -> None:
-        self._venue = venue
-
-    def sees_ours(self, policy: str) -> bool:
-        """Whether an order of ours that the policy cancels works at the venue; False where it cannot be read."""
-        try:
-            orders = self._venue.open_orders()
-        except PartlyRead as error:
-            orders = list(error.found)
-        except VenueError:
-            return False
-        if policy == "cancel_entries":
-            return any(ids.effect_of(o.client_order_id) is Effect.ENTRY for o in orders)
-        return any(ids.is_ours(o.client_order_id) for o in orders)

@@ -6,7 +6,6 @@ account a stop of its own (``AccountStop``).
 
 from __future__ import annotations
 
-import gc
 import os
 import secrets
 import signal
@@ -28,7 +27,7 @@ from worker.emergency.keys import EmergencyKeys
 from worker.emergency.latched import Latch
 from worker.emergency.look import Lookout
 from worker.emergency.report import StopReport
-from worker.emergency.stop import StopState
+from worker.emergency.state import StopState
 from worker.emergency.switch import Cause, View, find_causes
 from worker.failpoints import failpoint
 from worker.runtime import Heartbeat, StopSignals
@@ -86,8 +85,6 @@ class EmergencyWorker:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGUSR1, self.on_signal)
         self._start_unproven_again()
-        gc.collect()
-        gc.freeze()  # a full collection in the middle of a stop would walk everything that was ever imported
         first = True
         try:
             while not self._signals.stopping.is_set():

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.servers.alpaca import AlpacaServer
+from tests.servers.bystanders import kill_all_of, mute_receiver, start_busy_jobs, start_web
 from tests.servers.exchange import ExchangeServer, simulated_venue
 from tests.servers.stack import OFF, ON, Stack
 from tests.support import eventually
@@ -103,6 +104,34 @@ def test_stop_when_the_trader_does_not_answer_cancels_all_the_same_and_ends_it(
         if spinner is not None:
             spinner.kill()
             spinner.wait(30)
+
+
+def test_stop_when_the_jobs_worker_was_killed_in_the_middle_of_a_job_is_proven(
+    stack: Stack, exchange: ExchangeServer
+) -> None:
+    """What goes through RQ may be late or lost, and a stop goes through none of it."""
+    working(stack, exchange)
+    with mute_receiver() as receiver:
+        start_busy_jobs(stack, receiver)
+        stack.kill("jobs")
+        stack.set("trading_settings", OFF)
+        report = stack.await_stopped("emergency_stop")
+    assert is_empty(exchange)
+    assert (report["orders_found"], report["orders_canceled"]) == (COUNT, COUNT)
+    assert account(stack)["trader"] == "acknowledged"
+    assert sorted(stack.alive()) == ["emergency", "trading"]
+
+
+def test_stop_when_the_web_was_killed_is_proven(stack: Stack, exchange: ExchangeServer) -> None:
+    working(stack, exchange)
+    start_web(stack)
+    kill_all_of(stack, "web")
+    stack.set("trading_settings", OFF)
+    report = stack.await_stopped("emergency_stop")
+    assert is_empty(exchange)
+    assert (report["orders_found"], report["orders_canceled"]) == (COUNT, COUNT)
+    assert account(stack)["trader"] == "acknowledged"
+    assert sorted(stack.alive()) == ["emergency", "trading"]
 
 
 @pytest.mark.parametrize("redis", ["hung", "down", "full", "read_only"])

@@ -1,0 +1,83 @@
+"""What is known of one account's part of a stop: its run changes it, the report is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from shared.clock import rfc3339
+from worker.emergency.switch import Cause
+
+_LISTED = 100
+
+
+@dataclass(slots=True)
+class StopState:
+    """What is known of a stop so far; the report is made of it."""
+
+    stop_id: str
+    cause: Cause
+    policy: str
+    requested_at: datetime
+    state: str = "STOPPING"
+    first_cancel_ms: float | None = None
+    found: set[str] = field(default_factory=set)
+    canceled: set[str] = field(default_factory=set)
+    working: frozenset[str] = frozenset()
+    unconfirmed: int = 0
+    unread: str = ""
+    unknown: frozenset[str] = frozenset()
+    foreign_after_stop: set[str] = field(default_factory=set)
+    left_alone: set[str] = field(default_factory=set)
+    positions_open: int | None = None
+    positions_unprotected: list[str] = field(default_factory=list)
+    trader: str = ""
+    fenced: bool = False
+    flatten: str = ""
+    errors: list[str] = field(default_factory=list)
+    finished_at: datetime | None = None
+    is_reopened: bool = False
+
+    def for_account(self) -> StopState:
+        """The same stop, with figures of its own."""
+        return StopState(self.stop_id, self.cause, self.policy, self.requested_at, is_reopened=self.is_reopened)
+
+    def reopened(self) -> StopState:
+        """The same stop, because an order of ours appeared after it was proven."""
+        return replace(self, state="STOPPING", finished_at=None, is_reopened=True)
+
+    def note(self, error: str) -> None:
+        """Keep an error for the report, bounded and without repeats."""
+        if error not in self.errors and len(self.errors) < 20:
+            self.errors.append(error)
+
+    def row(self, venue: str) -> dict[str, Any]:
+        """An account's row of ``stop_report``. What the venue still lists is not cancelled, whatever it answered."""
+        canceled = self.canceled - self.working
+        return {
+            "venue": venue,
+            "state": self.state,
+            "stop_id": self.stop_id,
+            "reason": self.cause.reason,
+            "source": self.cause.source,
+            "detail": self.cause.detail,
+            "policy": self.policy,
+            "requested_at": rfc3339(self.requested_at),
+            "finished_at": None if self.finished_at is None else rfc3339(self.finished_at),
+            "first_cancel_ms": None if self.first_cancel_ms is None else round(self.first_cancel_ms, 3),
+            "orders_found": len(self.found),
+            "orders_canceled": len(canceled),
+            "orders_unconfirmed": self.unconfirmed,
+            "positions_open": self.positions_open,
+            "canceled": sorted(canceled)[:_LISTED],
+            "unread": self.unread or None,
+            "unknown": sorted(self.unknown)[:_LISTED],
+            "foreign_after_stop": sorted(self.foreign_after_stop)[:_LISTED],
+            "left_alone": sorted(self.left_alone)[:_LISTED],
+            "positions_unprotected": self.positions_unprotected,
+            "trader": self.trader,
+            "fenced": self.fenced,
+            "flatten": self.flatten or None,
+            "errors": list(self.errors),
+        }
