@@ -87,7 +87,7 @@ def test_document_when_if_match_names_an_old_version_is_412_and_nothing_is_writt
         ("/api/settings", b'{"enabled": 1}', "enabled"),
         ("/api/settings", b'{"enabled": false, "enabled": true}', "enabled"),
         ("/api/settings", b'{"buy_threshold_pct": NaN}', "buy_threshold_pct"),
-        ("/api/settings", b'{"buy_threshold_pct": 1e400}', "document"),
+        ("/api/settings", b'{"buy_threshold_pct": 1e400}', "buy_threshold_pct"),
         ("/api/settings", b'{"buy_threshold_pct": 0}', "buy_threshold_pct"),
         ("/api/settings", b'{"max_position_per_trade": 1.5}', "max_position_per_trade"),
         ("/api/settings", b'{"strategy": "YOLO"}', "strategy"),
