@@ -94,8 +94,14 @@ def read_ids(store: Store) -> list[int]:
 
 
 def _members(store: Store) -> set[bytes]:
-    with translated_errors():
-        return cast("set[bytes]", store.client.smembers(store.keys.bots))
+    try:
+        with translated_errors():
+            return cast("set[bytes]", store.client.smembers(store.keys.bots))
+    except StoreRefused as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        name = store.keys.bots
+        raise StoreRefused(f"{name} is no set (WRONGTYPE): DEL {name}, and SADD {name} each bot's number") from error
 
 
 def _number_of(name: bytes) -> int | None:
@@ -109,10 +115,7 @@ def read_strays(store: Store) -> list[str]:
     """What somebody wrote for a bot that is none, each with what to do: documents whose number ``bots`` does not hold,
     names in ``bots`` that are no number. Looks through all keys. Raises StoreError."""
     keys = store.keys
-    try:
-        members = _members(store)
-    except StoreRefused:
-        return [f"{keys.bots} holds another Redis type than a set: DEL {keys.bots}, and SADD each bot's number"]
+    members = _members(store)
     start = keys.bots[:-1] + ":"
     with translated_errors():
         names = [bytes(key)[len(start.encode()) :] for key in store.client.scan_iter(match=f"{start}*", count=1000)]

@@ -73,3 +73,7 @@ def test_bots_when_a_document_is_not_listed_or_a_name_is_no_number_are_named_whe
     store.client.delete("bot:9", "bot:07")
     store.client.srem("bots", "07", "x", "-1")
     assert [f.state for f in examine(load_config()) if f.name == "bots"] == ["ok"]
+    store.client.delete("bots")
+    store.client.set("bots", "7")
+    assert "SADD bots" in CliRunner().invoke(app, ["bot", "list"]).stderr
+    assert [f.state for f in examine(load_config()) if f.name == "bots"] == ["failed"]
