@@ -47,7 +47,7 @@ def build_fleet(
     sender = OrderSender(account.name, venue, desk, book, clock, calendar, read_switches)
 
     def new_runner(settings: BotSettings) -> BotRunner:
-        return BotRunner(settings, sender, desk, book, venue, clock, notes, entropy)
+        return BotRunner(settings, sender, desk, book, venue, clock, notes, entropy, progress)
 
     fleet = Fleet(
         account.name,

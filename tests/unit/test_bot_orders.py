@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -336,6 +337,39 @@ def test_cancel_when_a_fill_races_it_gives_a_position_with_its_exit() -> None:
     (exit_order,) = bench.exits()
     assert exit_order.limit_price == Decimal("99.99")
     assert bench.bot.busy
+
+
+def test_stop_loss_when_the_venue_is_mute_asks_once_a_look_and_gives_signs_of_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each question costs the whole timeout: asking again within the same look would keep the trader silent, which is
+    a stop, and longer than its lease lives."""
+    bench = held_bench()
+    cancels: list[str] = []
+
+    def mute(venue_order_id: str) -> CancelResult:
+        cancels.append(venue_order_id)
+        bench.clock.advance(3)
+        return CancelResult(venue_order_id, CancelOutcome.UNCONFIRMED, "no answer")
+
+    def unread(_name: str) -> VenueOrder:
+        bench.clock.advance(3)
+        raise VenueUnavailable("no answer")
+
+    beats: list[str] = []
+    bench.bot.progress = lambda: beats.append("alive")
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.venue, "cancel", mute)
+        patch.setattr(bench.venue, "order_by_client_id", unread)
+        bench.bot.on_price(SYMBOL, LastPrice(Decimal(95), bench.clock.now()))
+        bench.act()
+        assert (len(cancels), len(beats)) == (1, 1)
+        bench.act()
+        assert len(cancels) == 2
+    bench.price = Decimal(95)
+    bench.advance(3)
+    bench.trade(Decimal(95))
+    assert bench.closed() == ["SL_HIT"]
 
 
 def test_fill_when_it_comes_after_the_cancel_was_believed_is_a_position() -> None:
