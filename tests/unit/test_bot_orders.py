@@ -29,6 +29,7 @@ from worker.core.types import (
     OrderType,
     OrderUpdate,
     Side,
+    TimeInForce,
     VenueOrder,
 )
 from worker.trading.bots.runner import BotRunner
@@ -251,6 +252,32 @@ def test_entry_when_its_figures_are_round_is_written_in_plain_digits() -> None:
     (order,) = bench.ledger.orders()
     assert (str(order.qty), order.stop_loss) == ("5", "100")
     assert str(round_down(Decimal("1E+3"), Decimal(1))) == "1000"
+
+
+@pytest.mark.parametrize(("symbol", "denied"), [("BTC/USD", ""), ("AAPL", "MARKET_CLOSED")])
+def test_pair_when_the_session_of_stocks_is_closed_trades_all_the_same(symbol: str, denied: str) -> None:
+    """One account of Alpaca has both; an exit must not wait for the stocks' morning."""
+    bench = Bench()
+    settings = replace_settings(bench.settings, symbol=symbol)
+    instrument = Instrument(symbol, Decimal("0.001"), TICK)
+    bench.venue = closed = RoughVenue(
+        bench.clock, {symbol: instrument}, Decimal(1_000_000), EngineOptions(), bench.dice.random, lambda _now: False
+    )
+    closed.moods, closed.oversold = [], []
+    closed.trade(symbol, START)
+    desk = OrderDesk(closed, bench.ledger, bench.ledger, bench.clock, _silent, lambda _n: nullcontext(), 60.0)
+    sender = OrderSender(
+        "replay", closed, desk, bench.ledger, bench.clock, TradingCalendar(ZoneInfo("UTC")), lambda: bench.on
+    )
+    sender.switches, sender.epoch = bench.on, bench.ledger.epoch
+    sender.snapshot = Snapshot(bench.clock.now(), (), closed.account(), ())
+    runner = BotRunner(
+        settings, sender, desk, bench.ledger, closed, bench.clock, _silent, lambda: f"{bench.dice.random()}"[2:14]
+    )
+    runner.manager.on_switch(on=True)
+    why = runner.enter(symbol, START, bench.last(), 0.9, "run")
+    assert why.partition(":")[0] == denied
+    assert [o.time_in_force for o in bench.ledger.orders()] == ([] if denied else [TimeInForce.GTC])
 
 
 def test_entry_when_it_does_not_fill_is_cancelled_after_the_maker_timeout() -> None:

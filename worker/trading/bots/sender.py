@@ -118,7 +118,7 @@ class OrderSender:
             reason,
         )
         view = self._view(bot_id, action, run_id, switches, snapshot, now)
-        market = MarketView(now, self._is_open(), last, self.instrument(action.symbol))
+        market = MarketView(now, self._is_open(action.symbol), last, self.instrument(action.symbol))
         denial = judge_intent(intent, view, switches.risk.value, market)
         if denial is not None:
             return denial
@@ -132,7 +132,6 @@ class OrderSender:
     def _order(self, bot_id: int, action: Submit, last: LastPrice, reason: str, now: datetime, today: str) -> Order:
         limit = action.limit_price
         entry = action.effect is _ENTRY
-        sessions = self._venue.capabilities.sessions
         return Order(
             client_order_id=action.client_order_id,
             account=self._account,
@@ -142,7 +141,7 @@ class OrderSender:
             effect=action.effect,
             qty=action.qty,
             type=OrderType.MARKET if limit is None else OrderType.LIMIT,
-            time_in_force=TimeInForce.DAY if sessions else TimeInForce.GTC,
+            time_in_force=TimeInForce.DAY if self._closes(action.symbol) else TimeInForce.GTC,
             limit_price=limit,
             ref_price=last.price,
             state=OrderState.INTENT,
@@ -234,8 +233,12 @@ class OrderSender:
             self._day_pnl = (account, day_pnl(self._book, snapshot, today))
         return self._day_pnl[1]
 
-    def _is_open(self) -> bool | None:
-        if not self._venue.capabilities.sessions:
+    def _closes(self, symbol: str) -> bool:
+        """Whether a symbol has sessions: a pair, like BTC/USD, trades day and night where stocks do not."""
+        return self._venue.capabilities.sessions and "/" not in symbol
+
+    def _is_open(self, symbol: str) -> bool | None:
+        if not self._closes(symbol):
             return True
         now = self._clock.monotonic()
         if self._open is None or now - self._open[0] > CLOCK_SECONDS:

@@ -26,6 +26,7 @@ from worker.core.types import (
     MarketClock,
     OrderRequest,
     OrderUpdate,
+    TimeInForce,
     VenueOrder,
     VenuePosition,
 )
@@ -93,12 +94,14 @@ class AlpacaVenue:
     # -- orders ---------------------------------------------------------------------------------------------------
 
     def submit(self, request: OrderRequest, guard: SendGuard) -> VenueOrder:
+        pair = "/" in request.ticker  # crypto, for which "day" is refused (docs.alpaca.markets, Crypto Orders)
+        day = request.time_in_force is TimeInForce.DAY
         body = {
             "symbol": request.ticker,
             "qty": str(request.qty),
             "side": request.side.value,
             "type": request.type.value,
-            "time_in_force": request.time_in_force.value,
+            "time_in_force": TimeInForce.GTC.value if pair and day else request.time_in_force.value,
             "client_order_id": request.client_order_id,
         }
         if request.limit_price is not None:
