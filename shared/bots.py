@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self, cast
 
+import redis
 from pydantic import Field, ValidationInfo, field_validator
 
 from shared.clock import Clock, rfc3339
@@ -93,8 +94,14 @@ def read_ids(store: Store) -> list[int]:
 
 
 def _members(store: Store) -> set[bytes]:
-    with translated_errors():
-        return cast("set[bytes]", store.client.smembers(store.keys.bots))
+    try:
+        with translated_errors():
+            return cast("set[bytes]", store.client.smembers(store.keys.bots))
+    except StoreRefused as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        name = store.keys.bots
+        raise StoreRefused(f"{name} is no set (WRONGTYPE): DEL {name}, and SADD {name} each bot's number") from error
 
 
 def _number_of(name: bytes) -> int | None:
@@ -108,10 +115,7 @@ def read_strays(store: Store) -> list[str]:
     """What somebody wrote for a bot that is none, each with what to do: documents whose number ``bots`` does not hold,
     names in ``bots`` that are no number. Looks through all keys. Raises StoreError."""
     keys = store.keys
-    try:
-        members = _members(store)
-    except StoreRefused:
-        return [f"{keys.bots} holds another Redis type than a set: DEL {keys.bots}, and SADD each bot's number"]
+    members = _members(store)
     start = keys.bots[:-1] + ":"
     with translated_errors():
         names = [bytes(key)[len(start.encode()) :] for key in store.client.scan_iter(match=f"{start}*", count=1000)]
@@ -196,17 +200,27 @@ class BotControl:
             self._store.client.sadd(keys.bots, bot_id)
         return True
 
-    def delete(self, bot_id: int, actor: Actor) -> None:
-        """Remove a bot; its open positions are managed until they are closed. Raises SixbotError for bot 1."""
+    def delete(self, bot_id: int, actor: Actor, *, version: str | None = None) -> None:
+        """Remove a bot; its open positions are managed until they are closed.
+
+        Raises SixbotError for bot 1, or VersionConflict; then it stays.
+        """
         keys = self._store.keys
         if bot_id == CYCLE_BOT:
             raise SixbotError(f"bot {CYCLE_BOT} always exists: the master switch turns it off")
         if bot_id not in self.ids():
             raise SixbotError(f"there is no bot {bot_id}")
-        self._store.add_event(keys.audit, self._entry(keys.bot(bot_id), actor, self._raw(bot_id), ""))
-        with translated_errors():
-            self._store.client.srem(keys.bots, bot_id)
-            self._store.client.delete(keys.bot(bot_id))
+
+        def remove(pipe: redis.client.Pipeline) -> None:
+            if version is not None and version_of(cast("bytes | None", pipe.get(keys.bot(bot_id)))) != version:
+                raise VersionConflict(f"bot:{bot_id} was changed by someone else in the meantime; read it again")
+            pipe.multi()
+            pipe.srem(keys.bots, bot_id)
+            pipe.delete(keys.bot(bot_id))
+
+        raw = self._raw(bot_id)
+        self._store.transact([keys.bot(bot_id)], remove)
+        self._store.add_event(keys.audit, self._entry(keys.bot(bot_id), actor, raw, ""))
 
     def _raw(self, bot_id: int) -> bytes | None:
         try:

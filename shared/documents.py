@@ -37,9 +37,8 @@ def parse_json(raw: bytes, max_bytes: int = MAX_BYTES) -> Any:
         raise DocumentError("document", "is not UTF-8", raw[:40]) from error
     _refuse_depth(text)
     try:
-        value = json.loads(
-            text, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant, parse_float=_finite_float
-        )
+        value = json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_NotFinite, parse_float=_float)
+        _refuse_infinite("document", value)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
         return value
@@ -67,19 +66,29 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if name in result:
             shown = name.encode(errors="replace").decode()
             raise DocumentError(shown, "stands twice in the document", value)
+        if isinstance(value, _NotFinite | list):
+            _refuse_infinite(name, value)
         result[name] = value
     return result
 
 
-def _refuse_constant(text: str) -> float:
-    raise DocumentError("document", f"holds {text}, which is not JSON", text)
+class _NotFinite(str):
+    """NaN, Infinity or 1e400 as it was written, until the field is known that holds it."""
+
+    __slots__ = ()
 
 
-def _finite_float(text: str) -> float:
+def _refuse_infinite(name: str, value: object) -> None:
+    if isinstance(value, _NotFinite):
+        shown = name.encode(errors="replace").decode()
+        raise DocumentError(shown, "holds a number that is not finite, which is not JSON", str(value))
+    for item in value if isinstance(value, list) else ():
+        _refuse_infinite(name, item)
+
+
+def _float(text: str) -> float | _NotFinite:
     value = float(text)
-    if not math.isfinite(value):
-        raise DocumentError("document", "holds a number that is not finite", text)
-    return value
+    return value if math.isfinite(value) else _NotFinite(text)
 
 
 def dump_json(value: object) -> bytes:

@@ -269,6 +269,8 @@ class AlpacaServer:
             return _error(422, 40010001, "client_order_id must be unique")
         if body["symbol"] not in self.tickers:
             return _error(422, 42210000, f'asset "{body["symbol"]}" not found')
+        if "/" in body["symbol"] and body["time_in_force"] not in {"gtc", "ioc"}:
+            return _error(422, 42210000, "invalid crypto time_in_force")
         price = Decimal(body["limit_price"]) if body.get("limit_price") else self._price(body["symbol"])
         qty = Decimal(body["qty"])
         if body["side"] == "buy" and qty * price > self.cash:

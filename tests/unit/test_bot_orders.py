@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ from worker.core.types import (
     OrderType,
     OrderUpdate,
     Side,
+    TimeInForce,
     VenueOrder,
 )
 from worker.trading.bots.runner import BotRunner
@@ -272,6 +274,32 @@ def test_entry_when_its_figures_are_round_is_written_in_plain_digits() -> None:
     assert str(round_down(Decimal("1E+3"), Decimal(1))) == "1000"
 
 
+@pytest.mark.parametrize(("symbol", "denied"), [("BTC/USD", ""), ("AAPL", "MARKET_CLOSED")])
+def test_pair_when_the_session_of_stocks_is_closed_trades_all_the_same(symbol: str, denied: str) -> None:
+    """One account of Alpaca has both; an exit must not wait for the stocks' morning."""
+    bench = Bench()
+    settings = replace_settings(bench.settings, symbol=symbol)
+    instrument = Instrument(symbol, Decimal("0.001"), TICK)
+    bench.venue = closed = RoughVenue(
+        bench.clock, {symbol: instrument}, Decimal(1_000_000), EngineOptions(), bench.dice.random, lambda _now: False
+    )
+    closed.moods, closed.oversold = [], []
+    closed.trade(symbol, START)
+    desk = OrderDesk(closed, bench.ledger, bench.ledger, bench.clock, _silent, lambda _n: nullcontext(), 60.0)
+    sender = OrderSender(
+        "replay", closed, desk, bench.ledger, bench.clock, TradingCalendar(ZoneInfo("UTC")), lambda: bench.on
+    )
+    sender.switches, sender.epoch = bench.on, bench.ledger.epoch
+    sender.snapshot = Snapshot(bench.clock.now(), (), closed.account(), ())
+    runner = BotRunner(
+        settings, sender, desk, bench.ledger, closed, bench.clock, _silent, lambda: f"{bench.dice.random()}"[2:14]
+    )
+    runner.manager.on_switch(on=True)
+    why = runner.enter(symbol, START, bench.last(), 0.9, "run")
+    assert why.partition(":")[0] == denied
+    assert [o.time_in_force for o in bench.ledger.orders()] == ([] if denied else [TimeInForce.GTC])
+
+
 def test_entry_when_it_does_not_fill_is_cancelled_after_the_maker_timeout() -> None:
     bench = Bench()
     bench.enter(Decimal(99))
@@ -356,6 +384,39 @@ def test_cancel_when_a_fill_races_it_gives_a_position_with_its_exit() -> None:
     (exit_order,) = bench.exits()
     assert exit_order.limit_price == Decimal("99.99")
     assert bench.bot.busy
+
+
+def test_stop_loss_when_the_venue_is_mute_asks_once_a_look_and_gives_signs_of_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each question costs the whole timeout: asking again within the same look would keep the trader silent, which is
+    a stop, and longer than its lease lives."""
+    bench = held_bench()
+    cancels: list[str] = []
+
+    def mute(venue_order_id: str) -> CancelResult:
+        cancels.append(venue_order_id)
+        bench.clock.advance(3)
+        return CancelResult(venue_order_id, CancelOutcome.UNCONFIRMED, "no answer")
+
+    def unread(_name: str) -> VenueOrder:
+        bench.clock.advance(3)
+        raise VenueUnavailable("no answer")
+
+    beats: list[str] = []
+    bench.bot.progress = lambda: beats.append("alive")
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.venue, "cancel", mute)
+        patch.setattr(bench.venue, "order_by_client_id", unread)
+        bench.bot.on_price(SYMBOL, LastPrice(Decimal(95), bench.clock.now()))
+        bench.act()
+        assert (len(cancels), len(beats)) == (1, 1)
+        bench.act()
+        assert len(cancels) == 2
+    bench.price = Decimal(95)
+    bench.advance(3)
+    bench.trade(Decimal(95))
+    assert bench.closed() == ["SL_HIT"]
 
 
 def test_fill_when_it_comes_after_the_cancel_was_believed_is_a_position() -> None:

@@ -51,6 +51,15 @@ def test_trading_settings_when_mangled_is_an_error_and_keeps_the_last_good_value
     assert reading.raw == raw
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400", "[1, [NaN]]", '{"stop": 1, "buy_threshold_pct": NaN}'])
+def test_number_when_it_is_not_finite_is_refused_with_its_field_and_as_it_was_written(number: str) -> None:
+    raw = f'{{"enabled": true, "buy_threshold_pct": {number}}}'.encode()
+    error = judge(raw, TradingSettings, TradingSettings()).error
+    assert error is not None
+    assert error.field == "buy_threshold_pct"
+    assert any(f"(got '{text}')" in str(error) for text in ("NaN", "-Infinity", "1e400"))
+
+
 def test_trading_settings_when_partial_inherits_all_but_the_switch() -> None:
     good = TradingSettings.parse(
         b'{"enabled": true, "buy_threshold_pct": 0.01, "strategy": "AGGRESSIVE"}', TradingSettings()

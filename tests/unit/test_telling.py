@@ -17,6 +17,14 @@ FILLED = {
     "avg_fill_price": "10",
 }
 DENIED = {"event": "denied", "ticker": "AAPL", "code": "COOLDOWN", "detail": "12 s"}
+CLOSED = {
+    "event": "position_closed",
+    "bot_id": "7",
+    "position_id": "sbe7r",
+    "ticker": "BTCUSDC",
+    "exit_reason": "TP_HIT",
+    "realized_pnl": "99.58",
+}
 ACTIVE = standing({"state": "ACTIVE"}, None, None)
 
 
@@ -24,9 +32,16 @@ def test_line_when_an_order_fills_says_what_and_at_which_price() -> None:
     assert line_of(FILLED, Level.ORDERS) == "FILLED BUY 2 AAPL at 10"
 
 
+def test_line_when_a_bot_closes_a_position_says_why_and_what_it_brought() -> None:
+    assert line_of(CLOSED, Level.ORDERS) == "bot 7 closed BTCUSDC: TP_HIT, profit 99.58 after fees"
+
+
 @pytest.mark.parametrize(
     ("event", "levels"),
     [
+        (CLOSED, {Level.ORDERS, Level.ALL}),
+        ({"event": "bot_state", "bot_id": "7", "state": "running"}, {Level.ALL}),
+        ({"event": "bot_state", "bot_id": "7", "config_error": "stop_loss_pct: no"}, {Level.ORDERS, Level.ALL}),
         (FILLED, {Level.ORDERS, Level.ALL}),
         ({**FILLED, "state": "UNKNOWN"}, {Level.ORDERS, Level.ALL}),
         ({**FILLED, "state": "CANCELED"}, {Level.ORDERS, Level.ALL}),

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from flask import Blueprint, Response
 
-from shared.bots import CYCLE_BOT, MAX_BOT_ID, BotControl, BotSettings, default_bot, judge_bot
+from shared.bots import CYCLE_BOT, MAX_BOT_ID, BotControl, BotSettings, default_bot, judge_bot, read_strays
 from shared.documents import Reading, dump_json
 from shared.errors import DocumentError
 from web.api.answers import tagged, tagged_json
@@ -41,12 +41,17 @@ def _answer(reading: Reading[BotSettings], status: int = 200) -> Response:
 @bots.get("/bots")
 @requires("read")
 def list_bots() -> Response:
-    """Every bot: its document, why it cannot be read, if so, and what the trader says of it."""
+    """Every bot: its document, why it cannot be read, if so, and what the trader says of it.
+
+    ``strays`` names what was written for a bot that is none, where there is any.
+    """
     control, keys = _control(), context().store.keys
     ids = control.ids()
     found = Records(context().store, [keys.bot_status(i) for i in ids])
     rows = [{**document(control.read(i)), "status": found.value[f"bot:{i}:status"]} for i in ids]
-    return tagged_json({"bots": rows, "total": len(rows)} | ({"problems": found.problems} if found.problems else {}))
+    strays = read_strays(context().store)
+    more = ({"problems": found.problems} if found.problems else {}) | ({"strays": strays} if strays else {})
+    return tagged_json({"bots": rows, "total": len(rows)} | more)
 
 
 @bots.post("/bots")
@@ -69,10 +74,18 @@ def new_bot() -> Response:
 @bots.get("/bots/<int:bot_id>")
 @requires("read")
 def get_bot(bot_id: int) -> Response:
-    """One bot: its document, why it cannot be read, if so, and what the trader says of it."""
+    """One bot: its document, why it cannot be read, if so, and what the trader says of it.
+
+    The ETag is the document's, for If-Match; the status changes under it, so that this is never a 304.
+    """
     reading = _known(bot_id).read(bot_id)
     found = Records(context().store, [context().store.keys.bot_status(bot_id)])
-    return tagged_json({**document(reading), "status": found.value[f"bot:{bot_id}:status"]})
+    response = Response(
+        dump_json({**document(reading), "status": found.value[f"bot:{bot_id}:status"]}), mimetype="application/json"
+    )
+    response.set_etag(reading.version)
+    response.headers["Cache-Control"] = "no-cache"
+    return response
 
 
 @bots.put("/bots/<int:bot_id>")
@@ -85,10 +98,10 @@ def put_bot(bot_id: int) -> Response:
 @bots.delete("/bots/<int:bot_id>")
 @requires("control")
 def delete_bot(bot_id: int) -> Response:
-    """Remove a bot; its open positions are managed until they are closed. Bot 1 cannot be removed."""
+    """Remove a bot; its open positions are managed until they are closed. If-Match as for PUT. Not bot 1."""
     if bot_id == CYCLE_BOT:
         raise ApiError(409, "cycle_bot", f"bot {CYCLE_BOT} always exists; the master switch turns it off", "bot_id")
-    _known(bot_id).delete(bot_id, actor())
+    _known(bot_id).delete(bot_id, actor(), version=if_match())
     return tagged_json({"deleted": bot_id})
 
 

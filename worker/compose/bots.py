@@ -30,7 +30,7 @@ def build_fleet(account: TradingAccount, post: Post, progress: Callable[[], None
     sender = OrderSender(account.name, venue, desk, book, clock, account.calendar, account.switches.read)
 
     def new_runner(bot: BotSettings) -> BotRunner:
-        return BotRunner(bot, sender, desk, book, venue, clock, notes, entropy)
+        return BotRunner(bot, sender, desk, book, venue, clock, notes, entropy, progress)
 
     opener, group = feed_opener(config, settings), feed_group(config, settings)
     fleet = Fleet(

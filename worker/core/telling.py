@@ -17,7 +17,7 @@ LONGEST_LINE = 300
 MOST_LINES = 20
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co"}
 _TOLD_STATES = {"FILLED", "REJECTED", "UNKNOWN", "ABSENT", "EXPIRED"}
-_NOTED_KINDS = {"order_adopted", "telegram_unknown_chat"}
+_NOTED_KINDS = {"order_adopted", "position_closed", "telegram_unknown_chat"}
 _OWN_KINDS = {"report_lost"}
 
 
@@ -45,6 +45,11 @@ def line_of(event: Mapping[str, str], level: Level) -> str | None:
         return None
     if kind == "order":
         return _order_line(event)
+    if kind == "position_closed":
+        return clean(
+            f"bot {event.get('bot_id', '?')} closed {event.get('ticker', '?')}: {event.get('exit_reason', '?')}, "
+            f"profit {event.get('realized_pnl', '?')} after fees"
+        )
     told = " ".join(f"{n}={v}" for n, v in event.items() if n not in {"event", "time"} and v)
     return clean(f"{kind}: {told}" if told else kind)
 
@@ -53,7 +58,7 @@ def _counts(kind: str, event: Mapping[str, str]) -> bool:
     if kind == "order":
         canceled = event.get("state") == "CANCELED" and event.get("filled_qty", "0") not in {"", "0"}
         return canceled or event.get("state") in _TOLD_STATES
-    return kind in _NOTED_KINDS
+    return kind in _NOTED_KINDS or (kind == "bot_state" and bool(event.get("config_error")))
 
 
 def _order_line(event: Mapping[str, str]) -> str:

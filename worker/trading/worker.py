@@ -308,7 +308,7 @@ class Trader:
                 return
             if holder != told:
                 told = holder
-                self._p.logger.warning("waiting_for_lease", account=self._p.account, holder=holder)
+                self._p.notes("waiting_for_lease", holder=holder)
             self._p.heartbeat.beat()
             self._wait(RETRY_SECONDS)
         raise LeaseLost("stopped before the lease was free")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,14 @@ def test_submit_when_the_venue_refuses_as_recorded_is_final_with_its_code(
         assert caught.value.code == str(row["body"]["code"])
         assert row["body"]["message"] in str(caught.value)
     assert server.requests[ORDERS] == len(rows)
+
+
+def test_submit_when_it_is_a_pair_asks_for_good_till_cancelled_since_alpaca_knows_no_day_there(
+    server: AlpacaServer, venue: AlpacaVenue
+) -> None:
+    venue.submit(limit_order(ticker="BTC/USD", qty=Decimal("0.5")), go)
+    venue.submit(limit_order(), go)
+    assert [o["time_in_force"] for o in server.orders.values()] == ["gtc", "day"]
 
 
 def test_submit_when_the_client_id_exists_is_ambiguous_and_changes_nothing(

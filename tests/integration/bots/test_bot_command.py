@@ -79,6 +79,11 @@ def test_bot_run_when_in_the_foreground_trades_tells_each_event_as_a_line_and_dr
         assert refused.returncode != 0
     assert "'nowhere'" in refused.stderr
     assert (stack.json("bot:8"), stack.redis.sismember("bots", 8)) == (None, 0)
+    # the lease goes to another host: whoever reads these lines is told
+    stack.set("lease:account:default", "elsewhere/1/2-3#x")
+    eventually(lambda: foreground.events("waiting_for_lease"), what="the loss of the lease to be told")
+    assert foreground.events("waiting_for_lease")[0]["holder"] == "elsewhere/1/2-3#x"
+    stack.redis.delete("lease:account:default")
     foreground.process.send_signal(signal.SIGTERM)
     assert foreground.process.wait(30) == 0
     assert foreground.lines()[-1]["event"] == "stopped"

@@ -30,11 +30,17 @@ def test_status_when_a_bots_document_or_account_is_gone_says_so_and_goes_with_th
     """A bot that ran is what people look at: its status must not stay as it was when it ran."""
     stack.bot(7)
     stack.bot(8)
+    stack.bot(10, symbol="NOSUCH")
     stack.redis.sadd("bots", 9)
     stack.start("emergency", "trading")
     assert told(stack, 9, "document: bot:9 is missing")["state"] == "no_document"
     for bot_id in (7, 8):
         eventually(lambda bot_id=bot_id: stack.bot_status(bot_id).get("enabled"), what="the bots to run")
+    eventually(
+        lambda: "no trade of NOSUCH" in str(stack.bot_status(10).get("feed")),
+        what="the symbol that nobody trades",
+        tell=lambda: str(stack.bot_status(10)),
+    )
     stack.bot(7, account="nowhere")
     status = told(stack, 7, "account: no account is called 'nowhere'")
     assert (status["state"], status["config"]["account"]) == ("no_account", "nowhere")
@@ -67,3 +73,7 @@ def test_bots_when_a_document_is_not_listed_or_a_name_is_no_number_are_named_whe
     store.client.delete("bot:9", "bot:07")
     store.client.srem("bots", "07", "x", "-1")
     assert [f.state for f in examine(load_config()) if f.name == "bots"] == ["ok"]
+    store.client.delete("bots")
+    store.client.set("bots", "7")
+    assert "SADD bots" in CliRunner().invoke(app, ["bot", "list"]).stderr
+    assert [f.state for f in examine(load_config()) if f.name == "bots"] == ["failed"]

@@ -100,6 +100,32 @@ def test_bot_when_changed_by_someone_else_meanwhile_is_a_conflict(
     assert stored(store, 7)["max_positions"] == 9
 
 
+def test_bot_when_read_has_the_etag_that_a_change_or_removal_wants(
+    client: FlaskClient, store: Store, token: TokenFor
+) -> None:
+    """The usual round: GET, then PUT or DELETE with the ETag of that GET, whatever the trader wrote meanwhile."""
+    client.post("/api/bots", json={**BOT, "bot_id": 7}, headers=token())
+    seen = client.get("/api/bots/7", headers=token()).headers["ETag"]
+    store.put_json("bot:7:status", {"state": "running"})
+    again = client.get("/api/bots/7", headers=token() | {"If-None-Match": seen})
+    assert (again.status_code, again.get_json()["status"]) == (200, {"state": "running"})
+    changed = client.put("/api/bots/7", json=BOT, headers=token() | {"If-Match": seen})
+    assert changed.status_code == 200
+    assert_error(client.delete("/api/bots/7", headers=token() | {"If-Match": seen}), 412, "version_conflict")
+    assert stored(store, 7)["symbol"] == "BTCUSDT"
+    gone = client.delete("/api/bots/7", headers=token() | {"If-Match": changed.headers["ETag"]})
+    assert (gone.status_code, store.client.exists("bot:7")) == (200, 0)
+
+
+def test_bots_when_something_was_written_for_none_name_it(client: FlaskClient, store: Store, token: TokenFor) -> None:
+    store.client.set("bot:9", "{}")
+    store.client.sadd("bots", "x")
+    answer = client.get("/api/bots", headers=token()).get_json()
+    assert [row["bot_id"] for row in answer["bots"]] == [1]
+    assert "SADD bots 9" in answer["strays"][0]
+    assert "'x'" in answer["strays"][1]
+
+
 @pytest.mark.parametrize("raw", [raw for raw in MANGLED.values() if b"_p" not in raw and b"strategy" not in raw])
 def test_bots_when_a_document_is_mangled_say_why_and_leave_it(
     client: FlaskClient, store: Store, token: TokenFor, raw: bytes

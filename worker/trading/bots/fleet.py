@@ -29,6 +29,8 @@ from worker.trading.reconcile import Snapshot
 P = ParamSpec("P")
 MODEL_SECONDS = 0.5
 PRICE_SECONDS = 1.0
+QUIET_PRICE_SECONDS = 5.0
+"""Where the feed lives and a symbol is quiet, as thin ones are: venues count how often they are asked."""
 
 
 class Model(ModelSource, Protocol):
@@ -212,11 +214,12 @@ class Fleet:
 
         A feed lives on any symbol's trades, and on the server's answers; a price that is too old is none either.
         """
-        if self._sources.live(symbol) and not self._quiet(symbol):
+        live = self._sources.live(symbol)
+        if live and not self._quiet(symbol):
             return
         now = self._clock.monotonic()
         asked, last = self._venue_prices.get(symbol, (float("-inf"), None))
-        if now >= asked + PRICE_SECONDS:  # one question for all bots
+        if now >= asked + (QUIET_PRICE_SECONDS if live else PRICE_SECONDS):  # one question for all bots
             try:
                 last = self._sender.venue_price(symbol)
             except VenueError as error:

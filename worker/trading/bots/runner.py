@@ -27,6 +27,10 @@ MOST_ROUNDS = 20
 DENIAL_AGAIN_SECONDS = 60.0
 
 
+def _nothing() -> None:
+    return None
+
+
 class BotRunner:
     """The account's trader thread calls it, and nobody else."""
 
@@ -40,6 +44,7 @@ class BotRunner:
         clock: Clock,
         notes: Notes,
         entropy: Callable[[], str],
+        progress: Callable[[], None] = _nothing,
     ) -> None:
         self.bot_id = settings.bot_id
         self._sender, self._desk, self._book, self._venue = sender, desk, book, venue
@@ -49,6 +54,7 @@ class BotRunner:
         self._threshold = float(settings.confidence_threshold)
         self._reason = f" >= {settings.confidence_threshold!s}"
         self.last_denial = ""
+        self.progress = progress
         self._told: tuple[str, float] = ("", 0.0)
         self._last: dict[str, LastPrice] = {}
 
@@ -146,14 +152,18 @@ class BotRunner:
     # -- acting ---------------------------------------------------------------------------------------------------
 
     def act(self) -> int:
-        """Carry out what is due; how many orders were sent or cancelled. Raises StoreError."""
-        done = 0
+        """Carry out what is due now; how many orders were sent or cancelled. Raises StoreError.
+
+        What becomes due meanwhile waits for the next look: a venue that is mute takes seconds for every action.
+        """
+        done, now = 0, self._now()
         for _ in range(MOST_ROUNDS):
-            actions = self.manager.actions(self._now())
+            actions = self.manager.actions(now)
             if not actions:
                 return done
             for action in actions:
                 done += 1
+                self.progress()
                 if isinstance(action, Cancel):
                     order = self._book.order(action.client_order_id)
                     if order is not None:

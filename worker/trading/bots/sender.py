@@ -117,7 +117,7 @@ class OrderSender:
         kind = _MARKET if limit is None else _LIMIT
         intent = Intent(action.symbol, action.side, action.effect, action.qty, last.price, kind, limit, reason)
         view = self._book_view(bot, action, run_id, switches, snapshot, day.name)
-        market = MarketView(now, self._is_open(), last, self.instrument(action.symbol))
+        market = MarketView(now, self._is_open(action.symbol), last, self.instrument(action.symbol))
         denial = judge_intent(intent, view, switches.risk.value, market)
         if denial is not None:
             return denial
@@ -139,7 +139,7 @@ class OrderSender:
             qty=action.qty,
             type=intent.type,
             # A stop at the venue protects what is held over night, too.
-            time_in_force=_DAY if self._venue.capabilities.sessions and stop is None else _GTC,
+            time_in_force=_DAY if self._closes(action.symbol) and stop is None else _GTC,
             limit_price=limit,
             ref_price=intent.ref_price,
             state=_INTENT,
@@ -213,8 +213,12 @@ class OrderSender:
         selling = sum((o.open_qty for o in mine), ZERO)
         return {symbol: held}, {symbol: selling} if selling else _NONE
 
-    def _is_open(self) -> bool | None:
-        if not self._venue.capabilities.sessions:
+    def _closes(self, symbol: str) -> bool:
+        """Whether a symbol has sessions: a pair, like BTC/USD, trades day and night where stocks do not."""
+        return self._venue.capabilities.sessions and "/" not in symbol
+
+    def _is_open(self, symbol: str) -> bool | None:
+        if not self._closes(symbol):
             return True
         now = self._clock.monotonic()
         if self._open is None or now - self._open[0] > CLOCK_SECONDS:

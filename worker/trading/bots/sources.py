@@ -153,6 +153,13 @@ class Sources:
         source = self._by_symbol.get(symbol)
         return source is not None and source.pipeline.live and source.feed.state is _LIVE
 
+    @staticmethod
+    def _problem(source: _Source, line: SymbolLine) -> str | None:
+        """A source takes any name without a word; one that it does not know never trades."""
+        if source.feed.state is not FeedState.LIVE:
+            return source.feed.stats.last_error
+        return f"no trade of {line.symbol} has arrived yet" if line.last is None else None
+
     def shown(self, symbol: str) -> dict[str, Any]:
         """The feed as ``bot:{id}:status`` tells it."""
         source = self._by_symbol.get(symbol)
@@ -162,7 +169,7 @@ class Sources:
         counts, last = line.builder.counts, line.last
         return {
             "state": source.feed.state.value,
-            "problem": stats.last_error if source.feed.state is not FeedState.LIVE else None,
+            "problem": self._problem(source, line),
             "ready": line.window.ready,
             "candles_wanted": WINDOW,
             "last_price": None if last is None else last.price,
