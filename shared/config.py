@@ -323,6 +323,22 @@ def load_config(**overrides: object) -> Config:
         ) from None
 
 
+def load_for_a_stop() -> tuple[Config, str]:
+    """The configuration, and what is wrong with it: a stop must not fail for a variable that it does not need.
+
+    Wrong values that do not say where the stop goes are replaced by their defaults. Raises ConfigError where others are
+    wrong.
+    """
+    try:
+        return load_config(), ""
+    except ConfigError as error:
+        wrong = {part.partition(":")[0].lower() for part in str(error).split("; ")} & Config.model_fields.keys()
+        if wrong & {"sixbot_home", "stop_file", "redis_url", "sixbot_key_prefix", "embedded_redis_port"}:
+            raise
+        defaults = {name: Config.model_fields[name].get_default(call_default_factory=True) for name in wrong}
+        return load_config(**defaults), str(error)
+
+
 def _variable(place: tuple[int | str, ...]) -> str:
     """The variable that a validation error is about."""
     parts = [str(part).upper() for part in place]
