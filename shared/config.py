@@ -9,6 +9,7 @@ import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -125,6 +126,14 @@ class Config(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("redis_url", "rq_redis_url")
+    @classmethod
+    def _check_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        """Said without the value, which may hold a password."""
+        if value is not None and not _is_redis_address(value.get_secret_value()):
+            raise ValueError("must be an address like redis://[user]:password@host:port/db, rediss:// or unix://")
+        return value
 
     @field_validator("active_tickers", mode="before")
     @classmethod
@@ -321,6 +330,19 @@ def load_config(**overrides: object) -> Config:
         raise ConfigError(
             "ACCOUNTS: cannot be read: write ACCOUNTS__NAME__VENUE and so on, one variable each"
         ) from None
+
+
+def _is_redis_address(text: str) -> bool:
+    """Whether redis-py takes it, and takes all of it: it would read a database that is no number as 0."""
+    try:
+        address = urlsplit(text)
+        port = address.port
+    except ValueError:
+        return False
+    if address.scheme == "unix":
+        return bool(address.path)
+    database = address.path.strip("/")
+    return address.scheme in {"redis", "rediss"} and port != 0 and (not database or database.isdecimal())
 
 
 def load_for_a_stop() -> tuple[Config, str]:

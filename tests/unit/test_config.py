@@ -1,0 +1,28 @@
+"""The configuration: what is wrong is named before anything starts, and never with a secret."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.config import load_config
+from shared.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "RQ_REDIS_URL"])
+@pytest.mark.parametrize("value", ["http://:pw@x", "localhost:6379", "redis://:pw@x:port/0", "redis://:pw@x:1/live"])
+def test_redis_url_when_no_client_takes_it_whole_is_refused_by_name(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py raises for the one and reads database 0 from the other, which may be another installation's."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"{name}: must be an address") as caught:
+        load_config(_env_file=None)
+    assert "pw" not in str(caught.value).replace("password", "")
+
+
+@pytest.mark.parametrize(
+    "value", ["redis://x", "redis://:p%40w@127.0.0.1:6380/0", "rediss://u:p@h:1/15", "unix:///run/r.sock?db=2"]
+)
+def test_redis_url_when_a_client_takes_it_is_taken(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", value)
+    assert load_config(_env_file=None).redis_address() == value
