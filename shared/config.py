@@ -46,8 +46,8 @@ def _either(name: str, other: str) -> Any:
     return Field(validation_alias=AliasChoices(name, other))
 
 
-class Config(BaseSettings):
-    """All settings of an installation. Field names are the variables' names in lower case."""
+class Places(BaseSettings):
+    """Where an installation is: all that a stop needs to know."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -64,6 +64,42 @@ class Config(BaseSettings):
     rq_redis_url: SecretStr | None = None
     embedded_redis_port: Annotated[int, Field(ge=1, le=65535)] = 6380
     stop_file: Path | None = None
+
+    @field_validator("redis_url", "rq_redis_url")
+    @classmethod
+    def _check_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        """Said without the value, which may hold a password."""
+        if value is not None and not _is_redis_address(value.get_secret_value()):
+            raise ValueError("must be an address like redis://[user]:password@host:port/db, rediss:// or unix://")
+        return value
+
+    @property
+    def run_dir(self) -> Path:
+        """Locks, the latch, the stop file: what must survive a restart but is no history."""
+        return self.sixbot_home / "run"
+
+    @property
+    def stop_path(self) -> Path:
+        return self.stop_file or self.run_dir / "STOP"
+
+    def redis_address(self) -> str:
+        """``REDIS_URL``, else the embedded server's, whose password stands in ``SIXBOT_HOME/redis.url``.
+
+        Raises ConfigError where there is neither.
+        """
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        path = self.sixbot_home / "redis.url"
+        try:
+            return path.read_text().strip()
+        except FileNotFoundError:
+            raise ConfigError(
+                f"no Redis is known: set REDIS_URL, or start the embedded server with `sixbot up` (it writes {path})"
+            ) from None
+
+
+class Config(Places):
+    """All settings of an installation. Field names are the variables' names in lower case."""
 
     venue: str = "simulated"
     active_tickers: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TICKERS
@@ -127,14 +163,6 @@ class Config(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
-    @field_validator("redis_url", "rq_redis_url")
-    @classmethod
-    def _check_redis(cls, value: SecretStr | None) -> SecretStr | None:
-        """Said without the value, which may hold a password."""
-        if value is not None and not _is_redis_address(value.get_secret_value()):
-            raise ValueError("must be an address like redis://[user]:password@host:port/db, rediss:// or unix://")
-        return value
-
     @field_validator("active_tickers", mode="before")
     @classmethod
     def _split_tickers(cls, value: object) -> object:
@@ -159,7 +187,7 @@ class Config(BaseSettings):
             raise ValueError(f"must be of {', '.join(REPORTERS)}, with commas between them (got {unknown[0]})")
         return value
 
-    @field_validator("webhook_url")
+    @field_validator("webhook_url", "grok_url", "finnhub_url", "yfinance_url", "telegram_api_url")
     @classmethod
     def _check_webhook(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("https://", "http://")):
@@ -277,11 +305,6 @@ class Config(BaseSettings):
         return max((account.mode for account in self.accounts), key=MODES.index)
 
     @property
-    def run_dir(self) -> Path:
-        """Locks, the latch, the stop file: what must survive a restart but is no history."""
-        return self.sixbot_home / "run"
-
-    @property
     def log_dir(self) -> Path:
         return self.sixbot_home / "log"
 
@@ -290,36 +313,15 @@ class Config(BaseSettings):
         """Reports of models that were trained here."""
         return self.sixbot_home / "models"
 
-    @property
-    def stop_path(self) -> Path:
-        return self.stop_file or self.run_dir / "STOP"
-
     def queue_address(self) -> str:
         """Where RQ keeps its jobs: ``RQ_REDIS_URL``, else the same Redis. Raises ConfigError where there is none."""
         return self.redis_address() if self.rq_redis_url is None else self.rq_redis_url.get_secret_value()
 
-    def redis_address(self) -> str:
-        """``REDIS_URL``, else the embedded server's, whose password stands in ``SIXBOT_HOME/redis.url``.
-
-        Raises ConfigError where there is neither.
-        """
-        if self.redis_url is not None:
-            return self.redis_url.get_secret_value()
-        path = self.sixbot_home / "redis.url"
-        try:
-            return path.read_text().strip()
-        except FileNotFoundError:
-            raise ConfigError(
-                f"no Redis is known: set REDIS_URL, or start the embedded server with `sixbot up` (it writes {path})"
-            ) from None
-
 
 def load_config(**overrides: object) -> Config:
     """Read the configuration. Raises ConfigError naming each variable, its problem and the range."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    extra: dict[str, object] = {"_secrets_dir": credentials} if credentials else {}
     try:
-        return Config(**overrides, **extra)  # type: ignore[arg-type]
+        return Config(**overrides, **_credentials())  # type: ignore[arg-type]
     except ValidationError as error:
         problems = [
             f"{_variable(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
@@ -345,20 +347,23 @@ def _is_redis_address(text: str) -> bool:
     return address.scheme in {"redis", "rediss"} and port != 0 and (not database or database.isdecimal())
 
 
-def load_for_a_stop() -> tuple[Config, str]:
-    """The configuration, and what is wrong with it: a stop must not fail for a variable that it does not need.
+def _credentials() -> dict[str, Any]:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return {"_secrets_dir": folder} if folder else {}
 
-    Wrong values that do not say where the stop goes are replaced by their defaults. Raises ConfigError where others are
-    wrong.
+
+def load_for_a_stop() -> tuple[Places, str]:
+    """Where the stop goes, and what is wrong with the rest of the configuration, which must not keep anybody from it.
+
+    Raises ConfigError where the places themselves are wrong.
     """
     try:
         return load_config(), ""
     except ConfigError as error:
-        wrong = {part.partition(":")[0].lower() for part in str(error).split("; ")} & Config.model_fields.keys()
-        if wrong & {"sixbot_home", "stop_file", "redis_url", "sixbot_key_prefix", "embedded_redis_port"}:
-            raise
-        defaults = {name: Config.model_fields[name].get_default(call_default_factory=True) for name in wrong}
-        return load_config(**defaults), str(error)
+        try:
+            return Places(**_credentials()), str(error)
+        except ValidationError:
+            raise error from None
 
 
 def _variable(place: tuple[int | str, ...]) -> str:

@@ -45,6 +45,17 @@ def test_stop_when_the_file_cannot_be_written_still_turns_the_switch_off(
 
 
 def test_stop_when_another_setting_is_wrong_stops_and_says_so(store: Store, redis_url: str, tmp_path: Path) -> None:
+    wrong = {
+        "CYCLE_SECONDS": "often",
+        "ALPACA_PAPER": "false",
+        "ALPACA_STREAM_URL": "x",
+        "VENUE": "alpaca",
+        "ACCOUNTS__B__VENUE": "mars",
+    }
+    done = sixbot(tmp_path, redis_url, "stop", **wrong)
+    assert done.exit_code == 0, done.stderr
+    wrong.pop("CYCLE_SECONDS")
+    assert sixbot(tmp_path, redis_url, "stop", **wrong).exit_code == 0
     done = sixbot(tmp_path, redis_url, "stop", CYCLE_SECONDS="often", ALPACA_PAPER="perhaps")
     assert (done.exit_code, enabled(store)) == (0, False)
     assert (tmp_path / "run" / "STOP").exists()

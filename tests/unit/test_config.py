@@ -26,3 +26,25 @@ def test_redis_url_when_no_client_takes_it_whole_is_refused_by_name(
 def test_redis_url_when_a_client_takes_it_is_taken(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", value)
     assert load_config(_env_file=None).redis_address() == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("ALPACA_TRADING_URL", "ftp://x", "begins with http://"),
+        ("ALPACA_TRADING_URL", "https://paper-api.alpaca.markets/v2", "without /v2"),
+        ("ALPACA_DATA_URL", "data.alpaca.markets", "begins with http://"),
+        ("ALPACA_STREAM_URL", "https://x/stream", "begins with ws://"),
+        ("ACCOUNTS__OTHER__STREAM_URL", "x", "begins with ws://"),
+        ("GROK_URL", "api.x.ai", "http://"),
+        ("TELEGRAM_API_URL", "x", "http://"),
+    ],
+)
+def test_address_when_nothing_can_be_reached_by_it_is_refused_by_name(
+    name: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VENUE", "alpaca")
+    monkeypatch.setenv("ACCOUNTS__OTHER__VENUE", "alpaca")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"{name}.*{told}"):
+        load_config(_env_file=None)

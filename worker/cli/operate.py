@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.clock import SystemClock, parse_rfc3339
-from shared.config import Config, load_config, load_for_a_stop
+from shared.config import Places, load_config, load_for_a_stop
 from shared.control import Actor, Control
 from shared.documents import parse_json
 from shared.errors import ConfigError, DocumentError, StoreError
@@ -172,7 +172,7 @@ def _print_stop(told: Mapping[str, Any]) -> None:
     typer.echo("`sixbot start` lifts the stop.")
 
 
-def _write_stop_file(config: Config, told: dict[str, Any]) -> bool:
+def _write_stop_file(config: Places, told: dict[str, Any]) -> bool:
     """A full or read-only disk is told, and costs the other two channels nothing."""
     path = config.stop_path
     try:
@@ -185,7 +185,7 @@ def _write_stop_file(config: Config, told: dict[str, Any]) -> bool:
     return True
 
 
-def _signal_emergency(config: Config) -> list[int]:
+def _signal_emergency(config: Places) -> list[int]:
     """SIGUSR1 to every emergency worker of this installation that still runs."""
     import psutil
 
