@@ -269,7 +269,8 @@ class EmergencyWorker:
             reason = late.run.state.cause.reason if late.run is not None else "emergency_stop"
             self._latch.set(Cause(reason, "venue", f"the stop could not be proven at {late.name}", latching=True))
         if view.settings is not None and view.risk is not None:
-            self._display.tell(view.settings, view.risk, self._cause.reason if self._cause is not None else None)
+            shown = self._cause.reason if self._cause is not None else None
+            self._display.tell(view.settings, view.risk, shown, reducing=view.reducing)
 
     # -- after a restart ------------------------------------------------------------------------------------------
 

@@ -242,6 +242,16 @@ def test_stop_when_one_of_ours_appears_after_it_reopens_and_a_foreign_one_is_lef
         eventually(lambda: list(running.venue.working) == [foreign], what="ours is cancelled, the owner's is not")
 
 
+def test_status_when_only_the_emergency_worker_runs_has_every_field_of_the_contract(
+    store: Store, redis_url: str, tmp_path: Path
+) -> None:
+    with Running(tmp_path, redis_url):
+        found = eventually(lambda: document(store, "trading_status"), what="the status")
+    assert isinstance(found, dict)
+    assert (found["active"], found["trades_today"], found["total_volume"]) == (False, 0, 0)
+    assert {"last_run", "last_error", "next_run", "worker_pid"} <= found.keys()
+
+
 def test_start_up_when_trading_settings_is_missing_writes_the_default_off(
     store: Store, redis_url: str, tmp_path: Path
 ) -> None:
