@@ -26,6 +26,7 @@ from worker.core.types import (
     MarketClock,
     OrderRequest,
     OrderUpdate,
+    TimeInForce,
     VenueOrder,
     VenuePosition,
 )
@@ -38,6 +39,12 @@ T = TypeVar("T")
 MAX_PAGES = 200
 BAR_IS_CURRENT = timedelta(minutes=2)
 SESSION_REACH = timedelta(hours=9)
+
+
+def _time_in_force(request: OrderRequest) -> TimeInForce:
+    """Coins know no day: Alpaca refuses one with 42210000, ``invalid crypto time_in_force`` (d-e-s-o/apca issue 27)."""
+    is_coin = "/" in request.ticker
+    return TimeInForce.GTC if is_coin and request.time_in_force is TimeInForce.DAY else request.time_in_force
 
 
 class AlpacaVenue:
@@ -95,14 +102,14 @@ class AlpacaVenue:
     def submit(self, request: OrderRequest, guard: SendGuard) -> VenueOrder:
         body = {
             "symbol": request.ticker,
-            "qty": str(request.qty),
+            "qty": f"{request.qty:f}",
             "side": request.side.value,
             "type": request.type.value,
-            "time_in_force": request.time_in_force.value,
+            "time_in_force": _time_in_force(request).value,
             "client_order_id": request.client_order_id,
         }
         if request.limit_price is not None:
-            body["limit_price"] = str(request.limit_price)
+            body["limit_price"] = f"{request.limit_price:f}"
         answer = wire.send(lambda: self._trading.post("/orders", body), guard)
         try:
             told = mapping.order(answer)
