@@ -167,7 +167,7 @@ class AlpacaVenue:
             new = [o for o in told if o.venue_order_id not in known]
             known.update(o.venue_order_id for o in new)
             found = new + found
-            if not new and len(rows) < ORDERS_PAGE:
+            if not new and len(rows) != ORDERS_PAGE:  # more than was asked for is all there is
                 return found
             if not new:
                 break
@@ -191,7 +191,7 @@ class AlpacaVenue:
             rows = self._offered("fills", ask, list)
             new = {f.execution_id: f for f in wire.read(partial(mapping.fills_in, rows)) if f.execution_id not in fills}
             fills |= new
-            if not new and len(rows) < ACTIVITIES_PAGE:
+            if not new and len(rows) != ACTIVITIES_PAGE:
                 return list(fills.values())
             if not new:
                 break
