@@ -173,7 +173,8 @@ def test_orders_when_the_page_size_is_not_kept_are_all_there(server: AlpacaServe
         "transaction_time": "2026-01-05T15:00:00Z",
         **{"order_id": order["id"], "symbol": "AAPL", "side": "buy", "qty": "1", "price": "100"},
     }
-    page = json.dumps([{**fill, "id": f"20260105::{number}"} for number in range(150)])
+    server.fills.extend({**fill, "id": f"20260105::{number}"} for number in range(150))
+    page = json.dumps(server.fills)
     server.lie("GET /v2/account/activities/FILL", page, page)
     assert len(venue.fills_since(datetime.now(UTC))) == 150
 
