@@ -78,6 +78,17 @@ class Places(BaseSettings):
         """Locks, the latch, the stop file: what must survive a restart but is no history."""
         return self.sixbot_home / "run"
 
+    def make_home(self) -> None:
+        """Make the folder of locks and latches. Raises ConfigError where nothing can be written there."""
+        why = "it is read-only"
+        try:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            if os.access(self.run_dir, os.W_OK | os.X_OK):
+                return
+        except OSError as error:
+            why = error.strerror
+        raise ConfigError(f"SIXBOT_HOME: nothing can be written under {self.sixbot_home}: {why}")
+
     @property
     def stop_path(self) -> Path:
         return self.stop_file or self.run_dir / "STOP"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from shared.config import load_config
@@ -48,3 +50,10 @@ def test_address_when_nothing_can_be_reached_by_it_is_refused_by_name(
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=f"{name}.*{told}"):
         load_config(_env_file=None)
+
+
+def test_home_when_it_cannot_be_made_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SIXBOT_HOME", str(tmp_path / "file" / "var"))
+    with pytest.raises(ConfigError, match=r"SIXBOT_HOME: nothing can be written .*: Not a directory"):
+        load_config(_env_file=None).make_home()
