@@ -86,7 +86,7 @@ class Places(BaseSettings):
             if os.access(self.run_dir, os.W_OK | os.X_OK):
                 return
         except OSError as error:
-            why = error.strerror
+            why = error.strerror or str(error)
         raise ConfigError(f"SIXBOT_HOME: nothing can be written under {self.sixbot_home}: {why}")
 
     @property
