@@ -59,7 +59,7 @@ class EmergencyWorker:
         self._report = StopReport(keys.report, self._display.later)
         self._fencer = Fencer(keys, self._memory, logger, self._display.later, self._fenced_late)
         for account in accounts:
-            account.join(keys.effect_of, self._report, self._fencer.new)
+            account.join(keys.effect_of, keys.working_in_book, self._report, self._fencer.new)
         self._wake = threading.Event()
         self._signalled = False
         self._state: StopState | None = None
