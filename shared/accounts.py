@@ -82,6 +82,9 @@ class AccountVariables(BaseModel):
         return check_venue(value)
 
 
+_HTTP = ("http://", "https://")
+
+
 class AccountConfig(AccountVariables):
     """One account as every process knows it. ``home`` is ``SIXBOT_HOME``."""
 
@@ -116,9 +119,20 @@ class AccountConfig(AccountVariables):
                 yield f"{self.variable(field)} does not apply to {self.variable('venue')}={self.venue}"
             if self.venue == "simulated" and self.url is None:
                 yield f"{self.variable('url')} is missing: a simulated account needs an exchange of its own"
+        yield from self._address_problems()
         if self.mode == "live" and not understands_live:
             paper = self.variable("paper")
             yield f"{paper}=false trades real money: set I_UNDERSTAND_LIVE=yes as well, or {paper}=true"
+
+    def _address_problems(self) -> Iterator[str]:
+        for field, schemes in (("url", _HTTP), ("data_url", _HTTP), ("stream_url", ("ws://", "wss://"))):
+            address = getattr(self, field)
+            if address is None:
+                continue
+            if not address.startswith(schemes):
+                yield f"{self.variable(field)} must be an address that begins with {' or '.join(schemes)}"
+            elif self.venue == "alpaca" and field != "stream_url" and address.rstrip("/").endswith("/v2"):
+                yield f"{self.variable(field)} must be without /v2, which is put there by itself"
 
     @property
     def _identity(self) -> tuple[str, str] | None:

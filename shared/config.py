@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -40,8 +41,8 @@ DEFAULT_TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "GOOGL", "META", "TSLA", "AMD
 REPORTERS = ("redis", "stdout", "telegram", "webhook")
 
 
-class Config(BaseSettings):
-    """All settings of an installation. Field names are the variables' names in lower case."""
+class Places(BaseSettings):
+    """Where an installation is: all that a stop needs to know."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -58,6 +59,53 @@ class Config(BaseSettings):
     rq_redis_url: SecretStr | None = None
     embedded_redis_port: Annotated[int, Field(ge=1, le=65535)] = 6380
     stop_file: Path | None = None
+
+    @field_validator("redis_url", "rq_redis_url")
+    @classmethod
+    def _check_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        """Said without the value, which may hold a password."""
+        if value is not None and not _is_redis_address(value.get_secret_value()):
+            raise ValueError("must be an address like redis://[user]:password@host:port/db, rediss:// or unix://")
+        return value
+
+    @property
+    def run_dir(self) -> Path:
+        """Locks, the latch, the stop file: what must survive a restart but is no history."""
+        return self.sixbot_home / "run"
+
+    def make_home(self) -> None:
+        """Make the folder of locks and latches. Raises ConfigError where nothing can be written there."""
+        why = "it is read-only"
+        try:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            if os.access(self.run_dir, os.W_OK | os.X_OK):
+                return
+        except OSError as error:
+            why = error.strerror or str(error)
+        raise ConfigError(f"SIXBOT_HOME: nothing can be written under {self.sixbot_home}: {why}")
+
+    @property
+    def stop_path(self) -> Path:
+        return self.stop_file or self.run_dir / "STOP"
+
+    def redis_address(self) -> str:
+        """``REDIS_URL``, else the embedded server's, whose password stands in ``SIXBOT_HOME/redis.url``.
+
+        Raises ConfigError where there is neither.
+        """
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        path = self.sixbot_home / "redis.url"
+        try:
+            return path.read_text().strip()
+        except FileNotFoundError:
+            raise ConfigError(
+                f"no Redis is known: set REDIS_URL, or start the embedded server with `sixbot up` (it writes {path})"
+            ) from None
+
+
+class Config(Places):
+    """All settings of an installation. Field names are the variables' names in lower case."""
 
     venue: str = "simulated"
     active_tickers: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TICKERS
@@ -148,7 +196,7 @@ class Config(BaseSettings):
             raise ValueError(f"must be of {', '.join(REPORTERS)}, with commas between them (got {unknown[0]})")
         return value
 
-    @field_validator("webhook_url")
+    @field_validator("webhook_url", "grok_url", "finnhub_url", "yfinance_url", "telegram_api_url")
     @classmethod
     def _check_webhook(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("https://", "http://")):
@@ -266,11 +314,6 @@ class Config(BaseSettings):
         return max((account.mode for account in self.accounts), key=MODES.index)
 
     @property
-    def run_dir(self) -> Path:
-        """Locks, the latch, the stop file: what must survive a restart but is no history."""
-        return self.sixbot_home / "run"
-
-    @property
     def log_dir(self) -> Path:
         return self.sixbot_home / "log"
 
@@ -279,36 +322,15 @@ class Config(BaseSettings):
         """Reports of models that were trained here."""
         return self.sixbot_home / "models"
 
-    @property
-    def stop_path(self) -> Path:
-        return self.stop_file or self.run_dir / "STOP"
-
     def queue_address(self) -> str:
         """Where RQ keeps its jobs: ``RQ_REDIS_URL``, else the same Redis. Raises ConfigError where there is none."""
         return self.redis_address() if self.rq_redis_url is None else self.rq_redis_url.get_secret_value()
 
-    def redis_address(self) -> str:
-        """``REDIS_URL``, else the embedded server's, whose password stands in ``SIXBOT_HOME/redis.url``.
-
-        Raises ConfigError where there is neither.
-        """
-        if self.redis_url is not None:
-            return self.redis_url.get_secret_value()
-        path = self.sixbot_home / "redis.url"
-        try:
-            return path.read_text().strip()
-        except FileNotFoundError:
-            raise ConfigError(
-                f"no Redis is known: set REDIS_URL, or start the embedded server with `sixbot up` (it writes {path})"
-            ) from None
-
 
 def load_config(**overrides: object) -> Config:
     """Read the configuration. Raises ConfigError naming each variable, its problem and the range."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    extra: dict[str, object] = {"_secrets_dir": credentials} if credentials else {}
     try:
-        return Config(**overrides, **extra)  # type: ignore[arg-type]
+        return Config(**overrides, **_credentials())  # type: ignore[arg-type]
     except ValidationError as error:
         problems = [
             f"{_variable(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
@@ -319,6 +341,38 @@ def load_config(**overrides: object) -> Config:
         raise ConfigError(
             "ACCOUNTS: cannot be read: write ACCOUNTS__NAME__VENUE and so on, one variable each"
         ) from None
+
+
+def _is_redis_address(text: str) -> bool:
+    """Whether redis-py takes it, and takes all of it: it would read a database that is no number as 0."""
+    try:
+        address = urlsplit(text)
+        port = address.port
+    except ValueError:
+        return False
+    if address.scheme == "unix":
+        return bool(address.path)
+    database = address.path.strip("/")
+    return address.scheme in {"redis", "rediss"} and port != 0 and (not database or database.isdecimal())
+
+
+def _credentials() -> dict[str, Any]:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return {"_secrets_dir": folder} if folder else {}
+
+
+def load_for_a_stop() -> tuple[Places, str]:
+    """Where the stop goes, and what is wrong with the rest of the configuration, which must not keep anybody from it.
+
+    Raises ConfigError where the places themselves are wrong.
+    """
+    try:
+        return load_config(), ""
+    except ConfigError as error:
+        try:
+            return Places(**_credentials()), str(error)
+        except ValidationError:
+            raise error from None
 
 
 def _variable(place: tuple[int | str, ...]) -> str:

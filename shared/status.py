@@ -8,6 +8,17 @@ from typing import Any
 from shared.accounts import DEFAULT_ACCOUNT
 from shared.store import Store
 
+CONTRACT_FIELDS: Mapping[str, Any] = {
+    "last_run": None,
+    "last_error": None,
+    "trades_today": 0,
+    "total_volume": 0,
+    "active": False,
+    "next_run": None,
+    "worker_pid": None,
+}
+"""What a reader may always expect, whichever worker came first."""
+
 
 def merge_status(store: Store, account: str, fields: Mapping[str, Any], epoch: int) -> bool:
     """Merge ``fields`` into the account's part of ``trading_status``; False where a newer epoch stands there.
@@ -20,11 +31,11 @@ def merge_status(store: Store, account: str, fields: Mapping[str, Any], epoch: i
         if isinstance(known, int) and not isinstance(known, bool) and known > epoch:
             return None
         if account == DEFAULT_ACCOUNT:
-            return {**found, **fields, "epoch": epoch}
+            return {**CONTRACT_FIELDS, **found, **fields, "epoch": epoch}
         accounts = found.get("accounts")
         accounts = dict(accounts) if isinstance(accounts, dict) else {}
         mine = accounts.get(account)
         accounts[account] = {**(mine if isinstance(mine, dict) else {}), **fields}
-        return {**found, "accounts": accounts, "epoch": epoch}
+        return {**CONTRACT_FIELDS, **found, "accounts": accounts, "epoch": epoch}
 
     return store.merge_json(store.keys.trading_status, change)

@@ -6,7 +6,7 @@ import re
 
 from flask import Blueprint, Response, request
 
-from web.api.answers import tagged_json
+from web.api.answers import tagged_json, tagged_rows
 from web.auth.guard import requires
 from web.context import context
 from web.errors import ApiError
@@ -44,7 +44,7 @@ def pnl() -> Response:
     found = Records(context().store, [context().store.keys.stats])
     rows = found.mapping("stats").get(f"by_{by}")
     table = [{by: name, **row} for name, row in rows.items() if isinstance(row, dict)] if isinstance(rows, dict) else []
-    return tagged_json({"by": by, "pnl": table} | _problems(found))
+    return tagged_rows("pnl", table, by=by, **_problems(found))
 
 
 @records.get("/equity")
@@ -52,7 +52,7 @@ def pnl() -> Response:
 def equity() -> Response:
     """The equity curve: the last `limit` points, oldest first."""
     rows = stream_rows(context().store, context().store.keys.equity, number("limit", 500, 50_000))
-    return tagged_json({"equity": [{"time": r.get("time"), "equity": r.get("equity")} for r in rows]})
+    return tagged_rows("equity", [{"time": r.get("time"), "equity": r.get("equity")} for r in rows])
 
 
 @records.get("/positions")
@@ -64,7 +64,7 @@ def positions() -> Response:
     if wanted == "open":
         found = Records(context().store, [keys.portfolio_positions])
         rows = found.rows("portfolio_positions")
-        return tagged_json({"positions": rows, "total": len(rows)} | _problems(found))
+        return tagged_rows("positions", rows, total=len(rows), **_problems(found))
     if wanted != "closed":
         raise ApiError(400, "bad_parameter", f"status must be open or closed, not {wanted[:40]!r}", "status")
     return _page("positions", keys.positions_closed, keys.position(""))
@@ -76,7 +76,8 @@ def trades() -> Response:
     """The newest orders of trades_log, newest first, at most `limit`."""
     found = Records(context().store, [context().store.keys.trades_log])
     rows = found.rows("trades_log")
-    return tagged_json({"trades": rows[::-1][: number("limit", 50, MAX_LIMIT)], "total": len(rows)} | _problems(found))
+    newest = rows[::-1][: number("limit", 50, MAX_LIMIT)]
+    return tagged_rows("trades", newest, total=len(rows), **_problems(found))
 
 
 @records.get("/orders")
@@ -87,7 +88,7 @@ def orders() -> Response:
         raise ApiError(400, "bad_parameter", "status must be open; final ones are under /api/orders/history", "status")
     keys = context().store.keys
     rows, _ = hashes(context().store, keys.orders_open, keys.order(""), 0, MAX_LIMIT)
-    return tagged_json({"orders": rows, "total": len(rows)})
+    return tagged_rows("orders", rows, total=len(rows))
 
 
 @records.get("/orders/history")
@@ -103,13 +104,13 @@ def order_history() -> Response:
 def audit() -> Response:
     """Who changed what, newest first."""
     rows = stream_rows(context().store, context().store.keys.audit, number("limit", 50, MAX_LIMIT))
-    return tagged_json({"audit": rows[::-1]})
+    return tagged_rows("audit", rows[::-1])
 
 
 def _page(name: str, index: str, prefix: str) -> Response:
     cursor, limit = number("cursor", 0, 10**9), number("limit", 50, MAX_LIMIT)
     rows, more = hashes(context().store, index, prefix, cursor, limit)
-    return tagged_json({name: rows, "next_cursor": str(cursor + limit) if more else None})
+    return tagged_rows(name, rows, next_cursor=str(cursor + limit) if more else None)
 
 
 def _problems(found: Records) -> dict[str, object]:

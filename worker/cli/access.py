@@ -22,11 +22,16 @@ def _access() -> Access:
 
 
 @user_app.command("add")
-def add(name: str, role: Annotated[str, typer.Option(help="viewer or operator")] = "operator") -> None:
+def add(
+    name: str, role: Annotated[str, typer.Option(help="viewer or operator")] = "operator", json: Json = False
+) -> None:
     """Add a user, or change a user's role; a sign-in link sets the password."""
     with exit_codes():
         _access().add_user(name, role)
-        typer.echo(f"{name} is {role}; `sixbot user link {name}` makes a link to set the password")
+        if json:
+            print_json({"name": name, "role": role})
+        else:
+            typer.echo(f"{name} is {role}; `sixbot user link {name}` makes a link to set the password")
 
 
 @user_app.command("link")
@@ -78,9 +83,12 @@ def list_tokens(json: Json = False) -> None:
 
 
 @token_app.command("revoke")
-def revoke_token(token_id: str) -> None:
+def revoke_token(token_id: str, json: Json = False) -> None:
     """Remove a token by its id."""
     with exit_codes():
         if not _access().revoke_token(token_id):
             fail(f"no token has the id {token_id}")
-        typer.echo("revoked")
+        if json:
+            print_json({"id": token_id, "revoked": True})
+        else:
+            typer.echo("revoked")

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from shared.config import Config, load_config
+from shared.config import Places, load_config
 from shared.errors import ConfigError, SixbotError, StoreError
 from shared.keys import Keys
 from shared.store import Store, connect
@@ -28,7 +28,7 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-def open_store(config: Config | None = None) -> Store:
+def open_store(config: Places | None = None) -> Store:
     """The store of this installation. Raises ConfigError where no Redis is known."""
     config = config or load_config()
     return Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))

@@ -7,15 +7,15 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from shared.clock import SystemClock
-from shared.config import Config, load_config
+from shared.clock import SystemClock, parse_rfc3339
+from shared.config import Places, load_config, load_for_a_stop
 from shared.control import Actor, Control
 from shared.documents import parse_json
 from shared.errors import ConfigError, DocumentError, StoreError
@@ -28,7 +28,9 @@ settings_app = typer.Typer(no_args_is_help=True, help="The document trading_sett
 risk_app = typer.Typer(no_args_is_help=True, help="The document risk_settings.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+JsonAnyway = Annotated[bool, typer.Option("--json", help="Print one JSON value, which it does in any case.")]
 STOP_WAIT_SECONDS = 5.0
+NEW_STOP_SECONDS = 1.0
 
 
 def actor() -> Actor:
@@ -137,23 +139,32 @@ def _shown(value: object) -> str:
 
 def stop(json: Json = False) -> None:
     """Stop trading now: the switch, the STOP file and a signal to the emergency worker; also with Redis down."""
-    began = time.monotonic()
+    clock = SystemClock()
+    began = clock.now()
     with exit_codes():
-        config = load_config()
-    told: dict[str, Any] = {"stop_file": str(_write_stop_file(config)), "signalled": _signal_emergency(config)}
-    before: object = None
-    store: Store | None = None
+        config, wrong = load_for_a_stop()
+    if wrong:
+        typer.echo(f"sixbot: stopping all the same; {wrong}", err=True)
+    told: dict[str, Any] = {}
+    is_told = _write_stop_file(config, told)
+    told["signalled"] = _signal_emergency(config)
     try:
         store = open_store(config)
-        before = _stop_id(store)
-        Control(store, SystemClock()).stop(actor())
+        Control(store, clock).stop(actor())
         told["redis"] = "trading_settings.enabled is false"
-        told["stop_report"] = _await_report(store, before, began)
-    except (StoreError, ConfigError) as error:
+        is_told = True
+        told["stop_report"] = _await_report(store, began)
+    except (StoreError, ConfigError, DocumentError) as error:
         told["redis"] = f"not reached: {error}"
     if json:
         print_json(told)
-        return
+    else:
+        _print_stop(told)
+    if not is_told and not told["signalled"]:
+        fail("nothing was told to stop: neither the STOP file nor the emergency worker nor Redis was reached")
+
+
+def _print_stop(told: Mapping[str, Any]) -> None:
     typer.echo(f"STOP file written: {told['stop_file']}")
     signalled = ", ".join(map(str, told["signalled"]))
     typer.echo(f"emergency worker signalled: {signalled or 'none is running on this host'}")
@@ -164,14 +175,20 @@ def stop(json: Json = False) -> None:
     typer.echo("`sixbot start` lifts the stop.")
 
 
-def _write_stop_file(config: Config) -> Path:
+def _write_stop_file(config: Places, told: dict[str, Any]) -> bool:
+    """A full or read-only disk is told, and costs the other two channels nothing."""
     path = config.stop_path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        told["stop_file"] = f"not written: {error}"
+        return False
+    told["stop_file"] = str(path)
+    return True
 
 
-def _signal_emergency(config: Config) -> list[int]:
+def _signal_emergency(config: Places) -> list[int]:
     """SIGUSR1 to every emergency worker of this installation that still runs."""
     import psutil
 
@@ -187,26 +204,33 @@ def _signal_emergency(config: Config) -> list[int]:
     return reached
 
 
-def _stop_id(store: Store) -> object:
-    report = store.get_json(store.keys.stop_report)
-    return report.get("stop_id") if isinstance(report, dict) else None
+def _await_report(store: Store, began: datetime) -> object:
+    """This stop's report once it is STOPPED, else what is known after five seconds.
 
-
-def _await_report(store: Store, before: object, began: float) -> object:
-    """The new stop's report once it is STOPPED, else what is known after five seconds."""
-    status_ = store.get_json(store.keys.trading_status)
-    was_active = isinstance(status_, dict) and status_.get("active") is True
+    The emergency worker may be done before we look. An older report is this one's where trading was stopped already: so
+    long after the signal a new stop would show.
+    """
     report: object = None
-    while time.monotonic() - began < STOP_WAIT_SECONDS:
+    asked = time.monotonic()
+    while (waited := time.monotonic() - asked) < STOP_WAIT_SECONDS:
         report = store.get_json(store.keys.stop_report)
-        fresh = isinstance(report, dict) and (report.get("stop_id") != before or not was_active)
-        if fresh and isinstance(report, dict) and report.get("state") == "STOPPED":
-            return report
+        if isinstance(report, dict) and report.get("state") == "STOPPED":
+            status_ = store.get_json(store.keys.trading_status)
+            is_off = isinstance(status_, dict) and status_.get("active") is False
+            if _requested(report) >= began or (is_off and waited >= NEW_STOP_SECONDS):
+                return report
         time.sleep(0.05)
     return report
 
 
-def start(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+def _requested(report: Mapping[str, Any]) -> datetime:
+    try:
+        return parse_rfc3339(str(report.get("requested_at"))) + timedelta(milliseconds=1)  # it is cut to milliseconds
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def start(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False, json: Json = False) -> None:
     """Start trading: states mode, strategy and limits, lifts the stop, removes the STOP file."""
     with exit_codes():
         config = load_config()
@@ -215,18 +239,23 @@ def start(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] 
         settings, risk = control.settings().value, control.risk().value
         status_ = store.get_json(store.keys.trading_status)
         mode = status_.get("mode") if isinstance(status_, dict) else None
-        typer.echo(f"mode {str(mode or config.mode).upper()}, strategy {settings.strategy}")
-        typer.echo(f"buy above {settings.buy_threshold_pct}, sell below -{settings.sell_threshold_pct}")
+        typer.echo(f"mode {str(mode or config.mode).upper()}, strategy {settings.strategy}", err=json)
+        typer.echo(f"buy above {settings.buy_threshold_pct}, sell below -{settings.sell_threshold_pct}", err=json)
         for name, value in risk.plain().items():
-            typer.echo(f"  {name} {value}")
+            typer.echo(f"  {name} {value}", err=json)
         if not yes:
             if not sys.stdin.isatty():
                 fail("nobody is here to ask: `sixbot start --yes` starts without asking", Exit.USAGE)
-            if not typer.confirm("Start trading?"):
+            if not typer.confirm("Start trading?", err=json):
                 raise typer.Exit(Exit.FAILURE)
         control.start(actor())
         config.stop_path.unlink(missing_ok=True)
-        typer.echo("started: trading_settings.enabled is true")
+        if json:
+            print_json(
+                {"mode": mode or config.mode, "settings": control.settings().value.plain(), "risk": risk.plain()}
+            )
+        else:
+            typer.echo("started: trading_settings.enabled is true")
 
 
 # -- documents --------------------------------------------------------------------------------------------------------
@@ -253,28 +282,28 @@ def _show(reading: Any) -> None:
 
 
 @settings_app.command("get")
-def settings_get() -> None:
+def settings_get(json: JsonAnyway = True) -> None:
     """The values in force, as JSON."""
     with exit_codes():
         _show(Control(open_store(), SystemClock()).settings())
 
 
 @settings_app.command("set")
-def settings_set(pairs: Annotated[list[str], typer.Argument(help="field=value …")]) -> None:
+def settings_set(pairs: Annotated[list[str], typer.Argument(help="field=value …")], json: JsonAnyway = True) -> None:
     """Change fields of trading_settings."""
     with exit_codes():
         _show(Control(open_store(), SystemClock()).change_settings(_changes(pairs), actor()))
 
 
 @risk_app.command("get")
-def risk_get() -> None:
+def risk_get(json: JsonAnyway = True) -> None:
     """The limits in force, as JSON."""
     with exit_codes():
         _show(Control(open_store(), SystemClock()).risk())
 
 
 @risk_app.command("set")
-def risk_set(pairs: Annotated[list[str], typer.Argument(help="field=value …")]) -> None:
+def risk_set(pairs: Annotated[list[str], typer.Argument(help="field=value …")], json: JsonAnyway = True) -> None:
     """Change fields of risk_settings."""
     with exit_codes():
         _show(Control(open_store(), SystemClock()).change_risk(_changes(pairs), actor()))

@@ -61,6 +61,7 @@ def resolve(
     client_order_id: str,
     absent: Annotated[bool, typer.Option("--absent", help="You looked at the venue: this order is not there.")] = False,
     account: Account = "default",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
 ) -> None:
     """Close an ABSENT order for good: its ticker trades again and its reservation is released."""
     if not absent:
@@ -74,4 +75,7 @@ def resolve(
             fail(f"{client_order_id} is {order.state.value}: only an ABSENT order can be resolved by hand")
         now = SystemClock().now()
         book.change(client_order_id, lambda b: take_act(b, OrderState.NOT_SENT, now, GIVEN_UP))
-        typer.echo(f"{client_order_id} is closed as never sent")
+        if json:
+            print_json(_row(book.order(client_order_id) or order))
+        else:
+            typer.echo(f"{client_order_id} is closed as never sent")

@@ -14,7 +14,9 @@ def run(name: str, account: str | None = None) -> int:
     from worker.compose import run_worker
 
     try:
-        return run_worker(name, load_config(), account)
+        config = load_config()
+        config.make_home()
+        return run_worker(name, config, account)
     except (ConfigError, AccountLocked) as error:
         return _failed(error, ExitCode.CONFIG)
     except StoreError as error:

@@ -71,7 +71,7 @@ class _Up:
 
     def _start(self) -> None:
         config = self._config
-        config.run_dir.mkdir(parents=True, exist_ok=True)
+        config.make_home()
         if self._demo and config.mode != "simulated":
             raise ConfigError(
                 f"--demo is for the simulated venue only, and VENUE is {config.venue}, in mode {config.mode}"

@@ -36,7 +36,7 @@ _QUOTE_FEE, _BASE_FEE = attrgetter("quote_fee"), attrgetter("base_fee")
 FINAL = frozenset({S.FILLED, S.CANCELED, S.REJECTED, S.EXPIRED, S.REPLACED, S.NOT_SENT})
 """States in which nothing works at the venue any more. UNKNOWN and ABSENT are not final: they may still surprise."""
 
-_AT_VENUE = frozenset(
+AT_VENUE = frozenset(
     {
         S.SUBMITTED,
         S.ACCEPTED,
@@ -49,18 +49,19 @@ _AT_VENUE = frozenset(
         S.REPLACED,
     }
 )
+"""States that a venue may tell; the others are our own knowledge, or lack of it."""
 
 TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
-    S.INTENT: _AT_VENUE | {S.NOT_SENT, S.UNKNOWN},
-    S.SUBMITTED: (_AT_VENUE - {S.SUBMITTED}) | {S.UNKNOWN},
-    S.ACCEPTED: (_AT_VENUE - {S.SUBMITTED, S.ACCEPTED}) | {S.UNKNOWN},
+    S.INTENT: AT_VENUE | {S.NOT_SENT, S.UNKNOWN},
+    S.SUBMITTED: (AT_VENUE - {S.SUBMITTED}) | {S.UNKNOWN},
+    S.ACCEPTED: (AT_VENUE - {S.SUBMITTED, S.ACCEPTED}) | {S.UNKNOWN},
     S.PARTIALLY_FILLED: frozenset({S.FILLED, S.PENDING_CANCEL, S.CANCELED, S.EXPIRED, S.REPLACED, S.UNKNOWN}),
     S.PENDING_CANCEL: frozenset(
         {S.ACCEPTED, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED, S.REPLACED, S.REJECTED, S.UNKNOWN}
     ),
-    S.UNKNOWN: _AT_VENUE | {S.NOT_SENT, S.ABSENT},
-    S.ABSENT: _AT_VENUE | {S.NOT_SENT},
-    S.NOT_SENT: _AT_VENUE,
+    S.UNKNOWN: AT_VENUE | {S.NOT_SENT, S.ABSENT},
+    S.ABSENT: AT_VENUE | {S.NOT_SENT},
+    S.NOT_SENT: AT_VENUE,
     S.CANCELED: frozenset({S.FILLED}),
     S.EXPIRED: frozenset({S.FILLED}),
     S.REPLACED: frozenset({S.FILLED}),

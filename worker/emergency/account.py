@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -56,11 +57,13 @@ class AccountStop:
     def join(
         self,
         effect_in_book: Callable[[str], str | None],
+        working_in_book: Callable[[str], Mapping[str, str]],
         report: StopReport,
         fencing: Callable[[], Fencing],
     ) -> None:
         """The book, the report, and a new fence for a stop that is reopened."""
         self._effect_in_book, self._report, self._fencing = effect_in_book, report, fencing
+        self._working_in_book = partial(working_in_book, self.name)
         self.memory.change(account=self.name, venue=self.venue.name)
         self._standby.ready()
 
@@ -85,6 +88,7 @@ class AccountStop:
                 fencing,
                 self._publish,
                 self._effect_in_book,
+                self._working_in_book,
                 Flattener(self.venue, self.memory, self._publish).run,
                 noticed,
                 self._former,

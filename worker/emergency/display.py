@@ -30,8 +30,18 @@ class Display:
         self._unshown.append(show)
         self._shown = None
 
-    def tell(self, settings: Reading[TradingSettings], risk: Reading[RiskSettings], reason: str | None) -> None:
-        """What Redis refuses is tried again at the next turn. Raises StoreError."""
+    def tell(
+        self,
+        settings: Reading[TradingSettings],
+        risk: Reading[RiskSettings],
+        reason: str | None,
+        *,
+        reducing: bool = False,
+    ) -> None:
+        """What Redis refuses is tried again at the next turn; ``reducing`` is a trader that denies entries by itself.
+
+        Raises StoreError.
+        """
         pending, self._unshown = self._unshown, []
         for number, show in enumerate(pending):
             try:
@@ -40,7 +50,7 @@ class Display:
                 self._unshown = pending[number:] + self._unshown
                 raise
         held = self._memory.memory
-        state = "HALTED" if not held.active else "REDUCING" if risk.value.reduce_only else "ACTIVE"
+        state = "HALTED" if not held.active else "REDUCING" if reducing or risk.value.reduce_only else "ACTIVE"
         reason = None if held.active else reason or held.reason or None
         shown, now = (held.active, state, reason, held.highest_epoch), self._clock.monotonic()
         if shown != self._shown or now >= self._next_status:

@@ -24,6 +24,8 @@ from worker.venues.base import Venue
 
 ZERO = Decimal(0)
 PERIOD_SECONDS = 1.0
+STALE_ROUNDS = 30
+"""How long a position is believed to be listed late, after the order that closed it has filled."""
 LONGEST_PERIOD_SECONDS = 30.0
 PENDING = frozenset({"CLOSING", "QUEUED"})
 
@@ -36,6 +38,9 @@ class Flattener:
         self._sent: dict[str, int] = {}
         self._refused: dict[str, int] = {}
         self._in_lots: set[str] = set()
+        self._closing: dict[str, str] = {}
+        self._filled: set[str] = set()
+        self._waited: dict[str, int] = {}
         self._pause = PERIOD_SECONDS
 
     def run(self, state: StopState, abandoned: threading.Event) -> None:
@@ -62,6 +67,8 @@ class Flattener:
         held = self._memory.memory.flatten
         if held is not None and held.get("stop_id") == state.stop_id:
             self._sent, self._refused = _numbers(held.get("sent")), _numbers(held.get("refused"))
+            closing = held.get("closing")
+            self._closing = dict(closing) if isinstance(closing, dict) else {}
         self._remember(state)
 
     def _remember(self, state: StopState) -> bool:
@@ -73,6 +80,7 @@ class Flattener:
                 "state": state.flatten,
                 "sent": dict(self._sent),
                 "refused": dict(self._refused),
+                "closing": dict(self._closing),
             }
         )
         return self._memory.trusted
@@ -87,14 +95,29 @@ class Flattener:
             return "CLOSED"
         if not self._venue.clock().is_open:
             return "QUEUED"
-        refused = [p.ticker for p in positions if _symbol(p) not in under_way and not self._close(state, p)]
+        free = [p for p in positions if _symbol(p) not in under_way and not self._is_stale(state, p)]
+        refused = [p.ticker for p in free if not self._close(state, p)]
         self._pause = min(self._pause * 2, LONGEST_PERIOD_SECONDS) if refused else PERIOD_SECONDS
         return "CLOSING"
+
+    def _is_stale(self, state: StopState, position: VenuePosition) -> bool:
+        """Our order has filled and the position is listed as it was before: sold once more, it would be a short one."""
+        symbol = _symbol(position)
+        if symbol not in self._filled or self._closing.get(symbol) != _size(position):
+            return False
+        self._waited[symbol] = self._waited.get(symbol, 0) + 1
+        state.note(
+            f"flatten {position.ticker}: {self._name(state, symbol)} has filled, and the position is still listed"
+        )
+        return self._waited[symbol] <= STALE_ROUNDS
 
     def _close(self, state: StopState, position: VenuePosition) -> bool:
         """Send one order that closes it; False where it was not sent or refused."""
         symbol = _symbol(position)
         self._sent[symbol] = self._sent.get(symbol, 0) + 1
+        self._closing[symbol] = _size(position)
+        self._filled.discard(symbol)
+        self._waited.pop(symbol, None)
         name = self._name(state, symbol)
         if not self._remember(state):
             self._sent[symbol] -= 1
@@ -138,12 +161,19 @@ class Flattener:
             return True
         name = self._name(state, symbol)
         try:
-            return self._venue.order_by_client_id(name).state in FINAL
+            told = self._venue.order_by_client_id(name)
+            if told.filled_qty:
+                self._filled.add(symbol)
+            return told.state in FINAL
         except OrderNotFound:
             state.note(f"flatten: the venue does not know {name} yet, so nothing more is sent for {symbol}")
         except VenueError as error:
             state.note(f"flatten {name}: {error}")
         return False
+
+
+def _size(position: VenuePosition) -> str:
+    return str(position.signed_qty.normalize())
 
 
 def _symbol(position: VenuePosition) -> str:

@@ -212,6 +212,21 @@ class EmergencyKeys:
             # one that says nothing of its account may be anybody's
             return any(found in {None, account.encode()} for found in pipe.execute())
 
+    def working_in_book(self, account: str) -> dict[str, str]:
+        """The venue's ids, by ours, of the account's orders that are not final; none where Redis has no answer."""
+        if self._clock.monotonic() < self._ask_again_at:
+            return {}
+        client, keys = self.store.client, self.store.keys
+        try:
+            with translated_errors(), client.pipeline(transaction=False) as pipe:
+                names = [name.decode() for name in sorted(cast("set[bytes]", client.smembers(keys.orders_open)))]
+                for name in names:
+                    pipe.hmget(keys.order(name), "account", "venue_order_id")
+                found = zip(names, cast("list[list[bytes | None]]", pipe.execute()), strict=True)
+                return {name: at.decode() for name, (whose, at) in found if at and whose == account.encode()}
+        except (StoreError, UnicodeDecodeError):
+            return {}
+
     def effect_of(self, client_order_id: str) -> str | None:
         """What the book says of an order; None where it or Redis has no answer.
 

@@ -56,7 +56,16 @@ class Lookout:
             return View(None, None, stop_file, signalled, f"no answer for {down:.1f} s: {error}" if lost else "")
         self._redis_down_since = None
         self.good = (sight.settings.value, sight.risk.value)
-        return View(sight.settings, sight.risk, stop_file, signalled, old_redis=old, silent=silent, halt=halt)
+        return View(
+            sight.settings,
+            sight.risk,
+            stop_file,
+            signalled,
+            old_redis=old,
+            silent=silent,
+            halt=halt,
+            reducing=any(beat is not None and bool(beat.get("reducing")) for beat in parts.values()),
+        )
 
     def armed(self) -> None:
         """Trading begins anew: the traders' silence counts from here."""

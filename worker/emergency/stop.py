@@ -7,7 +7,7 @@ venue nor the other way round; the proof waits for both.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 
@@ -51,6 +51,7 @@ class StopRun:
         fencing: Fencing,
         publish: Callable[[StopState], None],
         effect_in_book: Callable[[str], str | None],
+        working_in_book: Callable[[], Mapping[str, str]],
         flatten: Callable[[StopState, threading.Event], None],
         noticed: float,
         former: Sequence[StopRun] = (),
@@ -59,6 +60,8 @@ class StopRun:
         self._standby, self._pool = standby, pool
         self._clock, self._fencing, self._publish = clock, fencing, publish
         self._effect_in_book, self._flatten, self._noticed = effect_in_book, flatten, noticed
+        self._working_in_book = working_in_book
+        self._unlisted: set[str] = set()
         self._former = former
         self._abandoned = threading.Event()
         self._pause = POLL_SECONDS
@@ -156,7 +159,29 @@ class StopRun:
             empty += 1
             if empty < 2:
                 self._abandoned.wait(BETWEEN_EMPTY_SECONDS)
-        return empty == 2
+        return empty == 2 and not self._works_unlisted()
+
+    def _works_unlisted(self) -> bool:
+        """Whether an order that the book holds open works although no list told it, since the venue lists it late, or
+        cannot be asked for; the proof begins anew then. What was listed is not asked for again."""
+        listed = self.state.found - self._unlisted
+        names = [name for name, at in self._working_in_book().items() if at not in listed]
+        try:
+            told = [o for o in self._pool.map(self._look_up, names) if o is not None and o.state not in FINAL]
+        except VenueError as error:
+            self.state.unread = str(error)
+            self.state.note(f"an order of the book: {error}")
+            return True
+        self._unlisted |= {o.venue_order_id for o in told}
+        return self._cancel(told) > 0
+
+    def _look_up(self, client_order_id: str) -> VenueOrder | None:
+        if not ids.is_ours(client_order_id):
+            return None
+        try:
+            return self._venue.order_by_client_id(client_order_id)
+        except OrderNotFound:
+            return None
 
     def _cancel_what_is_left(self) -> int | None:
         """One list call and a cancel for each order found; the number found, None where the venue was not read."""

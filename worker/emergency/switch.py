@@ -38,6 +38,7 @@ class View:
     old_redis: str = ""
     silent: str = ""
     halt: Mapping[str, Any] | None = None
+    reducing: bool = False
 
 
 def find_causes(view: View, *, was_active: bool) -> list[Cause]:

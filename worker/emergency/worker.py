@@ -61,7 +61,7 @@ class EmergencyWorker:
         self._report = StopReport(keys.report, self._display.later)
         self._fencer = Fencer(keys, self._memory, logger, self._display.later, self._fenced_late)
         for account in accounts:
-            account.join(keys.effect_of, self._report, self._fencer.new)
+            account.join(keys.effect_of, keys.working_in_book, self._report, self._fencer.new)
         self._wake = threading.Event()
         self._signalled = False
         self._state: StopState | None = None
@@ -279,7 +279,8 @@ class EmergencyWorker:
             reason = late.run.state.cause.reason if late.run is not None else "emergency_stop"
             self._latch.set(Cause(reason, "venue", f"the stop could not be proven at {late.name}", latching=True))
         if view.settings is not None and view.risk is not None:
-            self._display.tell(view.settings, view.risk, self._cause.reason if self._cause is not None else None)
+            shown = self._cause.reason if self._cause is not None else None
+            self._display.tell(view.settings, view.risk, shown, reducing=view.reducing)
 
     # -- after a restart ------------------------------------------------------------------------------------------
 

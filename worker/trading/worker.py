@@ -327,6 +327,7 @@ class Trader:
         p.fence.unresolved(unresolved_ids(snapshot.orders))
         p.status.positions(snapshot.positions)
         p.status.fault("drift", f"REDUCING: {snapshot.drift}" if snapshot.drift else None)
+        self._say_reducing(snapshot.drift)
         if not snapshot.drift:
             self._ask_for_halt("reconcile_mismatch", None)
         p.status.fault("orders", _first(snapshot.problems))
@@ -351,6 +352,17 @@ class Trader:
         self._ask_for_halt(
             "risk_limit", f"lost {-pnl} today, the limit is {limit}" if over and pnl is not None else None
         )
+
+    def _say_reducing(self, drift: str) -> None:
+        """Tell the emergency worker, which shows the state, that a drift denies entries."""
+        extra = self._p.heartbeat.extra
+        if bool(drift) == ("reducing" in extra):
+            return
+        if drift:
+            extra["reducing"] = drift
+        else:
+            del extra["reducing"]
+        self._p.heartbeat.beat(force=True)
 
     def _ask_for_halt(self, reason: str, why: str | None) -> None:
         """Ask the emergency worker for a stop, in the heartbeat; the first reason stands until it is over (None)."""

@@ -162,6 +162,23 @@ def test_orders_when_full_pages_repeat_for_ever_are_unavailable(server: AlpacaSe
         venue.open_orders()
 
 
+def test_orders_when_the_page_size_is_not_kept_are_all_there(server: AlpacaServer, venue: AlpacaVenue) -> None:
+    """An address in Alpaca's place that knows no pages tells all at once, and the same again."""
+    order = server.foreign_order()
+    page = json.dumps([{**order, "id": f"{number:036d}"} for number in range(600)])
+    server.lie("GET /v2/orders", page, page)
+    assert len(venue.open_orders()) == 600
+    fill = {
+        "activity_type": "FILL",
+        "transaction_time": "2026-01-05T15:00:00Z",
+        **{"order_id": order["id"], "symbol": "AAPL", "side": "buy", "qty": "1", "price": "100"},
+    }
+    server.fills.extend({**fill, "id": f"20260105::{number}"} for number in range(150))
+    page = json.dumps(server.fills)
+    server.lie("GET /v2/account/activities/FILL", page, page)
+    assert len(venue.fills_since(datetime(2026, 1, 1, tzinfo=UTC))) == 150
+
+
 def test_fills_when_pages_are_short_are_all_read_oldest_first(server: AlpacaServer, venue: AlpacaVenue) -> None:
     since = datetime.now(UTC) - timedelta(seconds=1)
     placed = venue.submit(limit_order(), go)

@@ -12,7 +12,7 @@ from shared.errors import NotSent, OrderNotFound, VenueAmbiguous, VenueRejected
 from tests.integration.alpaca.support import ORDERS, dripping, error, go, limit_order, lines, listener, venue_at
 from tests.servers.alpaca import AlpacaServer
 from tests.support import free_port
-from worker.core.types import OrderState, OrderType, Side
+from worker.core.types import OrderState, OrderType, Side, TimeInForce
 from worker.venues.alpaca import AlpacaVenue
 
 OTHER = {
@@ -213,3 +213,14 @@ def test_submit_when_accepted_tells_the_order_as_it_was_wanted(server: AlpacaSer
     assert told.avg_fill_price is None
     assert told.created_at is not None
     assert server.orders[told.venue_order_id]["qty"] == "0.25"
+
+
+def test_submit_when_it_is_a_coin_is_sent_without_a_day_and_without_an_exponent(
+    server: AlpacaServer, venue: AlpacaVenue
+) -> None:
+    """Alpaca refuses ``day`` for coins, so that a flatten would never close one; and 1E-7 is no quantity to it."""
+    wanted = limit_order(ticker="BTC/USD", qty=Decimal("1E-7"), time_in_force=TimeInForce.DAY)
+    sent = server.orders[venue.submit(wanted, go).venue_order_id]
+    assert (sent["time_in_force"], sent["qty"], sent["limit_price"]) == ("gtc", "0.0000001", "50.00")
+    stock = server.orders[venue.submit(limit_order(time_in_force=TimeInForce.DAY), go).venue_order_id]
+    assert stock["time_in_force"] == "day"

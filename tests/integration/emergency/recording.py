@@ -28,7 +28,7 @@ from worker.watch import KeyWatcher
 
 class RecordingVenue:
     """Working orders by id. ``down`` raises on reads; ``partly`` tells one order and raises; ``deaf`` accepts cancels
-    and does nothing."""
+    and does nothing. ``hidden`` are venue ids that no list tells."""
 
     name = "recording"
     mode = "simulated"
@@ -41,6 +41,7 @@ class RecordingVenue:
         self.down = False
         self.partly = False
         self.deaf = False
+        self.hidden: frozenset[str] = frozenset()
 
     def place(self, client_order_id: str | None, side: Side = Side.BUY) -> str:
         with self.lock:
@@ -65,9 +66,9 @@ class RecordingVenue:
             self.ledger.append((time.monotonic(), "cancel_all", ""))
             if self.down:
                 raise VenueUnavailable("down")
-            names = list(self.working)
+            names = [name for name in self.working if name not in self.hidden]
             if not self.deaf:
-                self.working.clear()
+                self.working = {n: o for n, o in self.working.items() if n in self.hidden}
         return [CancelResult(name, CancelOutcome.REQUESTED) for name in names]
 
     def open_orders(self) -> list[VenueOrder]:
@@ -76,10 +77,10 @@ class RecordingVenue:
                 raise VenueUnavailable("down")
             if self.partly and self.working:
                 raise PartlyRead("a row that makes no sense", list(self.working.values())[:1])
-            return list(self.working.values())
+            return [o for o in self.working.values() if o.venue_order_id not in self.hidden]
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
-        for order in self.open_orders():
+        for order in (*self.open_orders(), *(self.working[n] for n in self.hidden & self.working.keys())):
             if order.client_order_id == client_order_id:
                 return order
         raise OrderNotFound(client_order_id)

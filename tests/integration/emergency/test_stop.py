@@ -216,6 +216,23 @@ def test_stop_when_the_venue_is_down_or_deaf_never_says_stopped_before_it_is_pro
         assert (report["orders_found"], report["orders_canceled"], report["orders_unconfirmed"]) == (1, 1, 0)
 
 
+def test_stop_when_an_order_of_the_book_is_in_no_list_cancels_it_before_it_says_stopped(
+    store: Store, redis_url: str, tmp_path: Path
+) -> None:
+    """A venue may list an order later than it accepted it; two empty lists alone would be a false proof."""
+    with Running(tmp_path, redis_url) as running:
+        turn_on(store)
+        late = running.venue.place(ENTRY)
+        running.venue.hidden = frozenset({late})
+        store.client.sadd("orders:open", ENTRY, "sbe1rgonegonegone")
+        store.client.hset(f"order:{ENTRY}", mapping={"account": "default", "venue_order_id": late})
+        store.client.hset("order:sbe1rgonegonegone", mapping={"account": "default", "venue_order_id": "gone"})
+        store.client.set("trading_settings", OFF)
+        report = stopped(store, "trading_settings")
+        assert running.venue.working == {}
+        assert (report["orders_found"], report["orders_canceled"]) == (1, 1)
+
+
 def test_stop_when_the_list_of_orders_cannot_be_read_whole_cancels_what_is_in_it(
     store: Store, redis_url: str, tmp_path: Path
 ) -> None:
@@ -240,6 +257,16 @@ def test_stop_when_one_of_ours_appears_after_it_reopens_and_a_foreign_one_is_lef
         running.venue.place(ENTRY)
         foreign = running.venue.place(None)
         eventually(lambda: list(running.venue.working) == [foreign], what="ours is cancelled, the owner's is not")
+
+
+def test_status_when_only_the_emergency_worker_runs_has_every_field_of_the_contract(
+    store: Store, redis_url: str, tmp_path: Path
+) -> None:
+    with Running(tmp_path, redis_url):
+        found = eventually(lambda: document(store, "trading_status"), what="the status")
+    assert isinstance(found, dict)
+    assert (found["active"], found["trades_today"], found["total_volume"]) == (False, 0, 0)
+    assert {"last_run", "last_error", "next_run", "worker_pid"} <= found.keys()
 
 
 def test_start_up_when_trading_settings_is_missing_writes_the_default_off(

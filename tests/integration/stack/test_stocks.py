@@ -256,6 +256,7 @@ def test_drift_when_it_appears_while_running_is_acted_on_when_seen_twice(stocks:
     stocks.set("predictions", "{}")
     broker.held.clear()
     eventually(lambda: "REDUCING" in str(stocks.status("last_error")), what="the drift to be told")
+    stocks.await_status("state", "REDUCING")
 
     def denied() -> bool:
         stocks.predict(MSFT=0.08)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from typing import Any
@@ -48,6 +50,24 @@ def assert_error(answer: TestResponse, status: int, code: str = "", param: str |
     assert code in {"", error["code"]}
     assert error["param"] == param
     assert "Traceback" not in answer.text
+
+
+def test_list_when_asked_for_as_csv_is_a_table_without_formulas(
+    client: FlaskClient, token: TokenFor, store: Store
+) -> None:
+    """A ticker that begins with = would run in the spreadsheet of whoever opens the file."""
+    rows = [{"ticker": "=1+1", "price": -2.5, "reason": 'a "b", c'}, {"ticker": "AAPL", "price": 1, "side": None}]
+    store.put_json("trades_log", rows)
+    answer = client.get("/api/trades?format=csv", headers=token("read"))
+    assert (answer.status_code, answer.mimetype) == (200, "text/csv")
+    assert "attachment" in answer.headers["Content-Disposition"]
+    read = list(csv.reader(io.StringIO(answer.text)))
+    assert read == [
+        ["ticker", "price", "side", "reason"],
+        ["AAPL", "1", "", ""],
+        ["'=1+1", "-2.5", "", 'a "b", c'],
+    ]
+    assert_error(client.get("/api/trades?format=xml", headers=token("read")), 400, "bad_parameter", "format")
 
 
 @pytest.mark.parametrize("path", GETS)

@@ -49,6 +49,12 @@ GROUP_TOLERANCE = timedelta(seconds=1)
 SESSION_REACH = timedelta(hours=9)
 
 
+def _time_in_force(request: OrderRequest) -> TimeInForce:
+    """Coins know no day: Alpaca refuses one with 42210000, ``invalid crypto time_in_force`` (d-e-s-o/apca issue 27)."""
+    is_coin = "/" in request.ticker
+    return TimeInForce.GTC if is_coin and request.time_in_force is TimeInForce.DAY else request.time_in_force
+
+
 class AlpacaVenue:
     """See ``venues.base.Venue``."""
 
@@ -107,18 +113,18 @@ class AlpacaVenue:
     def submit(self, request: OrderRequest, guard: SendGuard) -> VenueOrder:
         body: dict[str, Any] = {
             "symbol": request.ticker,
-            "qty": str(request.qty),
+            "qty": f"{request.qty:f}",
             "side": request.side.value,
             "type": request.type.value,
             "time_in_force": _time_in_force(request).value,
             "client_order_id": request.client_order_id,
         }
         if request.limit_price is not None:
-            body["limit_price"] = str(request.limit_price)
+            body["limit_price"] = f"{request.limit_price:f}"
         if request.stop_price is not None:
             body["order_class"] = "oco"
-            body["take_profit"] = {"limit_price": str(request.limit_price)}
-            body["stop_loss"] = {"stop_price": str(request.stop_price)}
+            body["take_profit"] = {"limit_price": f"{request.limit_price:f}"}
+            body["stop_loss"] = {"stop_price": f"{request.stop_price:f}"}
         answer = wire.send(lambda: self._trading.post("/orders", body), guard)
         try:
             told = self._whole(answer)
@@ -201,7 +207,7 @@ class AlpacaVenue:
             new = [o for o in told if o.venue_order_id not in known]
             known.update(o.venue_order_id for o in new)
             found = new + found
-            if not new and len(rows) < ORDERS_PAGE:
+            if not new and len(rows) != ORDERS_PAGE:  # more than was asked for is all there is
                 return found
             if not new:
                 break
@@ -234,7 +240,7 @@ class AlpacaVenue:
             told = map(self._fees.charged, wire.read(partial(mapping.fills_in, rows)))
             new = {f.execution_id: f for f in told if f.execution_id not in fills}
             fills |= new
-            if not new and len(rows) < ACTIVITIES_PAGE:
+            if not new and len(rows) != ACTIVITIES_PAGE:
                 self._learn(list(fills.values()), since)
                 return [self._pairs.fill(f) for f in fills.values()]
             if not new:
@@ -387,9 +393,3 @@ class AlpacaVenue:
         if not isinstance(body, dict):
             raise VenueUnavailable(f"{path}: an answer that makes no sense: {str(body)[:200]}")
         return body
-
-
-def _time_in_force(request: OrderRequest) -> TimeInForce:
-    """Crypto has no trading day, and Alpaca refuses an order for one."""
-    day = request.time_in_force is TimeInForce.DAY
-    return TimeInForce.GTC if day and "/" in request.ticker else request.time_in_force

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -34,7 +35,7 @@ from worker.core.types import (
     VenueOrder,
     VenuePosition,
 )
-from worker.venues.base import CancelOutcome, CancelResult, Capabilities, SendGuard
+from worker.venues.base import CancelOutcome, CancelResult, Capabilities, PartlyRead, SendGuard
 from worker.venues.http import guarded, pool_manager
 from worker.venues.simulated.codec import (
     decimal,
@@ -111,18 +112,21 @@ class SimulatedVenue:
             return CancelResult(venue_order_id, CancelOutcome.UNCONFIRMED, str(error))
 
     def cancel_all(self) -> list[CancelResult]:
-        rows = self._call("DELETE", "/orders")
+        rows = self._rows("DELETE", "/orders")
         return _read(lambda: [CancelResult(str(r["venue_order_id"]), CancelOutcome(r["outcome"])) for r in rows])
 
     def cancel_all_after(self, seconds: float) -> None:
         self._call("POST", f"/orders/cancel-after?{urlencode({'seconds': seconds})}")
 
     def open_orders(self) -> list[VenueOrder]:
-        rows = self._call("GET", "/orders")
-        return _read(lambda: [load_order(r) for r in rows])
+        rows = self._rows("GET", "/orders")
+        try:
+            return _read(lambda: [load_order(r) for r in rows])
+        except VenueUnavailable as error:
+            raise PartlyRead(str(error), list(_readable(rows))) from error
 
     def orders_since(self, since: datetime) -> list[VenueOrder]:
-        rows = self._call("GET", f"/orders?{urlencode({'since': time_text(since)})}")
+        rows = self._rows("GET", f"/orders?{urlencode({'since': time_text(since)})}")
         return _read(lambda: [load_order(r) for r in rows])
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
@@ -133,13 +137,13 @@ class SimulatedVenue:
         return told
 
     def fills_since(self, since: datetime) -> list[Execution]:
-        rows = self._call("GET", f"/fills?{urlencode({'since': time_text(since)})}")
+        rows = self._rows("GET", f"/fills?{urlencode({'since': time_text(since)})}")
         return _read(lambda: [load_execution(r) for r in rows])
 
     # -- account and market ---------------------------------------------------------------------------------------
 
     def positions(self) -> list[VenuePosition]:
-        rows = self._call("GET", "/positions")
+        rows = self._rows("GET", "/positions")
         return _read(lambda: [load_position(r) for r in rows])
 
     def account(self) -> AccountState:
@@ -200,6 +204,13 @@ class SimulatedVenue:
             method, self._path + path, body, self._headers, retries=False, redirect=False, assert_same_host=False
         )
 
+    def _rows(self, method: str, path: str) -> list[Any]:
+        """A list; an object or a text is not an empty one. Raises VenueUnavailable."""
+        found = self._call(method, path)
+        if not isinstance(found, list):
+            raise VenueUnavailable(f"{path}: an answer that is no list: {str(found)[:200]}")
+        return found
+
     def _call(self, method: str, path: str) -> Any:
         try:
             answer = self._send(method, path)
@@ -222,6 +233,12 @@ def _refusal(answer: Any) -> tuple[str, str] | None:
         return str(found["code"]), str(found["message"])
     except _MALFORMED:
         return None
+
+
+def _readable(rows: list[Any]) -> Iterator[VenueOrder]:
+    for row in rows:
+        with suppress(*_MALFORMED):
+            yield load_order(row)
 
 
 def _read(load: Callable[[], T]) -> T:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from shared.clock import parse_rfc3339
+from worker.core.orders import AT_VENUE
 from worker.core.types import (
     OrderRequest,
     OrderState,
@@ -91,15 +92,18 @@ def load_order(found: Json) -> VenueOrder:
     """Raises KeyError, TypeError or ValueError where it is none."""
     if not found["venue_order_id"]:
         raise ValueError("an order without id")
+    state, filled = OrderState(found["state"]), decimal(found["filled_qty"])
+    if state not in AT_VENUE or filled < 0 or decimal(found["qty"]) <= 0:
+        raise ValueError(f"no order of a venue: {state}, {filled} filled of {found['qty']}")
     return VenueOrder(
         venue_order_id=str(found["venue_order_id"]),
         client_order_id=found["client_order_id"],
         ticker=str(found["ticker"]),
         side=Side(found["side"]),
         qty=decimal(found["qty"]),
-        state=OrderState(found["state"]),
+        state=state,
         type=OrderType(found["type"]),
-        filled_qty=decimal(found["filled_qty"]),
+        filled_qty=filled,
         avg_fill_price=_optional(found["avg_fill_price"]),
         limit_price=_optional(found["limit_price"]),
         created_at=read_time(found["created_at"]),
