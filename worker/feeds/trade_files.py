@@ -14,15 +14,17 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from heapq import merge
 from io import BufferedReader
 from itertools import chain, pairwise
 from pathlib import Path
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, shorten
 from worker.core.trades import SECOND, Trade, micros
 from worker.core.types import Bar
-from worker.feeds.bars import load_bars
+from worker.feeds.bars import TIMES, epoch_micros, load_bars, refuse_foreign
 from worker.feeds.base import FeedStats, fault_of
 from worker.feeds.binance_wire import BinanceDecoder
 from worker.feeds.frames import frame_trades
@@ -31,10 +33,12 @@ _STAMPED = re.compile(rb"(\d{9,20})(?:\.(\d+))?(?::? )(?=[\[{<b])")
 _CONVERSATION = re.compile(rb"wss?://\S+ ?(<|$)|wss?://")
 _QUOTES = "USDT|USDC|FDUSD|BUSD|USD|EUR|BTC|ETH|BNB"
 _PAIR = re.compile(rf"[A-Z0-9]{{2,12}}(?:{_QUOTES})$")
-_TIMES, _PRICES = ("timestamp", "time", "date", "transact_time"), ("price",)
+_PRICES = ("price",)
 _SIZES, _IDS = ("amount", "quantity", "qty", "size"), ("id", "trade_id", "agg_trade_id", "a")
 _UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, RecursionError)
 COARSEST_BAR = 300
+DISORDER = 60 * SECOND
+"""A table's times may fall back by less: venues write a few trades late."""
 _MAX_BYTES = 512 * 1024 * 1024
 
 
@@ -69,16 +73,18 @@ def symbol_of(path: Path) -> str:
 
 
 def bar_trades(bars: Iterable[Bar], symbol: str, seconds: float = 60.0) -> Iterator[Trade]:
-    """Bars as trades: open, the nearer of low and high, the other, close, each a quarter of the volume.
+    """Bars as trades: open, the nearer of low and high to it, the other, close, each a quarter of the volume.
 
-    Nobody knows who took, nor when in the bar. A bar without volume gives none.
+    Nobody knows who took, nor when in the bar; the order does not depend on the close, which would tell it ahead of
+    time. That the second or third trade is the lowest or highest of its bar is told by no trade, but a model can learn
+    it: what is learned or earned within bars is made up. A bar without volume gives none.
     """
     step = int(seconds * SECOND)
     for bar in bars:
         if bar.volume <= 0:
             continue
         start = micros(bar.start)
-        middle = (bar.low, bar.high) if bar.close >= bar.open else (bar.high, bar.low)
+        middle = (bar.low, bar.high) if bar.open - bar.low <= bar.high - bar.open else (bar.high, bar.low)
         times = (start, start + step // 3, start + 2 * step // 3, start + step - 1)
         for time, price in zip(times, (bar.open, *middle, bar.close), strict=True):
             yield Trade(symbol, price, bar.volume / 4, None, time, time)
@@ -87,10 +93,10 @@ def bar_trades(bars: Iterable[Bar], symbol: str, seconds: float = 60.0) -> Itera
 def _read(path: Path, symbol: str, stats: FeedStats) -> Iterator[Trade]:
     name = path.name.lower().removesuffix(".gz")
     if name.endswith((".feather", ".parquet")):
-        yield from _columns(path, symbol)
+        yield from _columns(path, symbol, stats)
         return
     if name.endswith(".zip"):
-        yield from _bars(path)
+        yield from _bars(path, stats)
         return
     with _opened(path) as file:
         first = file.readline(1 << 20)
@@ -107,25 +113,29 @@ def _read(path: Path, symbol: str, stats: FeedStats) -> Iterator[Trade]:
                     yield _row(symbol, time, price, amount, side, number)
                 return
         else:
-            head = first.decode().strip().lower().split(",")
+            line = first.decode("utf-8-sig").strip()
+            refuse_foreign(line, path)
+            head = line.lower().split(",")
             found = _table(chain([first], file), head, symbol, path)
             if found is not None:
                 yield from found
                 return
-    yield from _bars(path)
+    yield from _bars(path, stats)
 
 
 def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
     return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
-def _bars(path: Path) -> Iterator[Trade]:
+def _bars(path: Path, stats: FeedStats) -> Iterator[Trade]:
     series = load_bars(path)
     if series.step_seconds > COARSEST_BAR:
         raise ConfigError(
             f"{path}: bars of {series.step_seconds:g} s are too coarse for seconds; use those of a minute"
         )
-    return bar_trades(series.bars, series.ticker, series.step_seconds)
+    for trade in bar_trades(series.bars, series.ticker, series.step_seconds):
+        stats.made_up += 1
+        yield trade
 
 
 # -- captured frames --------------------------------------------------------------------------------------------------
@@ -168,13 +178,23 @@ def _frames_alone(lines: Iterable[bytes], stats: FeedStats) -> Iterator[Trade]:
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
-def to_micros(value: float) -> int:
-    """Seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size."""
-    if value < 1e11:
-        return round(value * 1_000_000)
-    if value < 1e14:
-        return round(value * 1000)
-    return int(value) if value < 1e17 else int(value) // 1000
+to_micros = epoch_micros
+
+
+def _time(text: str) -> int:
+    """Since 1970 in any unit, or as ISO 8601, in UTC where it does not say. Raises ValueError."""
+    with suppress(ValueError):
+        return to_micros(float(text))
+    moment = datetime.fromisoformat(text)
+    return micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def _figure(text: str) -> float:
+    """A price or a quantity. Raises ValueError where it can be none; zero is left to whoever counts what is dropped."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError("must be a positive number")
+    return value
 
 
 def _row(symbol: str, time: float, price: object, size: object, side: object, number: object) -> Trade:
@@ -191,7 +211,7 @@ def _table(lines: Iterable[bytes], head: Sequence[str], symbol: str, path: Path)
     if head[0].isdigit() and len(head) in (6, 7, 8) and head[-1 if len(head) == 6 else -2] in ("true", "false"):
         time, maker = (5, 6) if len(head) == 8 else (4, 5)
         return _rows(lines, symbol, path, (time, 1, 2, maker, 0), skip=0)
-    places = [next((head.index(n) for n in names if n in head), None) for names in (_TIMES, _PRICES, _SIZES)]
+    places = [next((head.index(n) for n in names if n in head), None) for names in (TIMES, _PRICES, _SIZES)]
     if None in places:
         return None
     side = next((head.index(n) for n in ("side", "is_buyer_maker", "isbuyermaker") if n in head), None)
@@ -202,19 +222,36 @@ def _table(lines: Iterable[bytes], head: Sequence[str], symbol: str, path: Path)
 def _rows(lines: Iterable[bytes], symbol: str, path: Path, places: Sequence[int | None], skip: int) -> Iterator[Trade]:
     time, price, size, side, number = places
     makers = {"sell": True, "true": True, "buy": False, "false": False}
+    wanted, before = max(place for place in places if place is not None) + 1, 0
     for count, row in enumerate(csv.reader(line.decode() for line in lines), 1):
         if count <= skip or not row:
             continue
+        if len(row) < wanted:
+            raise ConfigError(f"{path}: line {count}: has {len(row)} columns, {wanted} are needed (got {shorten(row)})")
+        shown, at = row[time or 0], 0
         try:
-            at = to_micros(float(row[time or 0]))
-            maker = None if side is None else makers.get(row[side].lower())
-            found = int(row[number]) if number is not None and row[number].isdigit() else None
-            yield Trade(symbol, float(row[price or 0]), float(row[size or 0]), maker, at, at, found)
-        except (ValueError, IndexError, OverflowError) as error:
-            raise ConfigError(f"{path}: line {count}: {error}") from error
+            at = _time(shown)
+            shown = row[price or 0]
+            cost = _figure(shown)
+            shown = row[size or 0]
+            amount = _figure(shown)
+        except (ValueError, OverflowError) as error:
+            field = "a price or an amount" if at else "a time"
+            raise ConfigError(
+                f"{path}: line {count}: {shorten(shown)} is not {field} ({error}): correct the line or take it out"
+            ) from error
+        if at < before - DISORDER:
+            raise ConfigError(
+                f"{path}: line {count}: its time {row[time or 0]} is {(before - at) / SECOND:g} s before that of the "
+                "line before: sort the file by time, the oldest first"
+            )
+        before = max(at, before)
+        maker = None if side is None else makers.get(row[side].lower())
+        found = int(row[number]) if number is not None and row[number].isdigit() else None
+        yield Trade(symbol, cost, amount, maker, at, at, found)
 
 
-def _columns(path: Path, symbol: str) -> Iterator[Trade]:
+def _columns(path: Path, symbol: str, stats: FeedStats) -> Iterator[Trade]:
     """Feather and Parquet: trades where there are prices and amounts, else bars."""
     try:
         from pyarrow import feather, parquet
@@ -223,7 +260,7 @@ def _columns(path: Path, symbol: str) -> Iterator[Trade]:
     name = path.name.lower()
     table = feather.read_table(path) if name.endswith(".feather") else parquet.read_table(path)
     if not {"timestamp", "price", "amount"} <= set(table.column_names):
-        yield from _bars(path)
+        yield from _bars(path, stats)
         return
     columns = table.to_pydict()
     nothing = [None] * table.num_rows
