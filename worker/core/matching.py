@@ -175,8 +175,12 @@ class MatchingEngine:
 
     # -- the market -----------------------------------------------------------------------------------------------
 
-    def on_price(self, ticker: str, price: Decimal, now: datetime) -> list[OrderUpdate]:
-        """A trade at ``price``: market orders take it with slippage, limits that it reaches fill at their price."""
+    def on_price(
+        self, ticker: str, price: Decimal, now: datetime, within: tuple[Decimal, Decimal] | None = None
+    ) -> list[OrderUpdate]:
+        """A trade at ``price``: market orders take it with slippage, limits that it reaches fill at their price; where
+        the trade is made from a bar, ``within`` its low and high.
+        """
         self._prices[ticker] = price
         waiting = self._working.get(ticker)
         if not waiting:
@@ -186,6 +190,8 @@ class MatchingEngine:
             if item.effective_at > now:
                 continue
             at = self._price_now(item, price)
+            if at is not None and within is not None:
+                at = min(max(at, within[0]), within[1])
             if at is not None:
                 updates += self._fill(item, at, now)
         return updates

@@ -37,6 +37,7 @@ _PRICES = ("price",)
 _SIZES, _IDS = ("amount", "quantity", "qty", "size"), ("id", "trade_id", "agg_trade_id", "a")
 _UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, RecursionError)
 COARSEST_BAR = 300
+TRADES_A_BAR = 4
 DISORDER = 60 * SECOND
 """A table's times may fall back by less: venues write a few trades late."""
 _MAX_BYTES = 512 * 1024 * 1024
@@ -48,7 +49,7 @@ def read_trades(path: Path, symbol: str | None = None, stats: FeedStats | None =
         raise ConfigError(f"{path}: there is no such file")
     counts = stats or FeedStats()
     try:
-        for trade in _read(path, symbol or symbol_of(path), counts):
+        for trade in _read(path, symbol, counts):
             fault = fault_of(trade)
             if fault is None:
                 yield trade
@@ -63,6 +64,14 @@ def read_trades(path: Path, symbol: str | None = None, stats: FeedStats | None =
 def read_files(paths: Sequence[Path], symbol: str | None = None, stats: FeedStats | None = None) -> Iterator[Trade]:
     """Several files as one stream, by the time of receiving. Raises ConfigError."""
     return merge(*(read_trades(p, symbol, stats) for p in paths), key=lambda t: t.received_at)
+
+
+def made_up_warning(path: Path) -> str:
+    """What to tell whoever takes bars for trades."""
+    return (
+        f"{path.name} holds bars, no trades: where in its bar a price was, and who took, is made up. A model, or a bot "
+        "that decides within bars, learns and earns there what no market gave; recorded trades tell what one is worth"
+    )
 
 
 def symbol_of(path: Path) -> str:
@@ -90,13 +99,13 @@ def bar_trades(bars: Iterable[Bar], symbol: str, seconds: float = 60.0) -> Itera
             yield Trade(symbol, price, bar.volume / 4, None, time, time)
 
 
-def _read(path: Path, symbol: str, stats: FeedStats) -> Iterator[Trade]:
-    name = path.name.lower().removesuffix(".gz")
+def _read(path: Path, given: str | None, stats: FeedStats) -> Iterator[Trade]:
+    name, symbol = path.name.lower().removesuffix(".gz"), given or symbol_of(path)
     if name.endswith((".feather", ".parquet")):
-        yield from _columns(path, symbol, stats)
+        yield from _columns(path, given, stats)
         return
     if name.endswith(".zip"):
-        yield from _bars(path, stats)
+        yield from _bars(path, None, stats)
         return
     with _opened(path) as file:
         first = file.readline(1 << 20)
@@ -120,20 +129,20 @@ def _read(path: Path, symbol: str, stats: FeedStats) -> Iterator[Trade]:
             if found is not None:
                 yield from found
                 return
-    yield from _bars(path, stats)
+    yield from _bars(path, given, stats)
 
 
 def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
     return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
-def _bars(path: Path, stats: FeedStats) -> Iterator[Trade]:
+def _bars(path: Path, symbol: str | None, stats: FeedStats) -> Iterator[Trade]:
     series = load_bars(path)
     if series.step_seconds > COARSEST_BAR:
         raise ConfigError(
             f"{path}: bars of {series.step_seconds:g} s are too coarse for seconds; use those of a minute"
         )
-    for trade in bar_trades(series.bars, series.ticker, series.step_seconds):
+    for trade in bar_trades(series.bars, symbol or series.ticker, series.step_seconds):
         stats.made_up += 1
         yield trade
 
@@ -251,7 +260,7 @@ def _rows(lines: Iterable[bytes], symbol: str, path: Path, places: Sequence[int 
         yield Trade(symbol, cost, amount, maker, at, at, found)
 
 
-def _columns(path: Path, symbol: str, stats: FeedStats) -> Iterator[Trade]:
+def _columns(path: Path, given: str | None, stats: FeedStats) -> Iterator[Trade]:
     """Feather and Parquet: trades where there are prices and amounts, else bars."""
     try:
         from pyarrow import feather, parquet
@@ -260,9 +269,9 @@ def _columns(path: Path, symbol: str, stats: FeedStats) -> Iterator[Trade]:
     name = path.name.lower()
     table = feather.read_table(path) if name.endswith(".feather") else parquet.read_table(path)
     if not {"timestamp", "price", "amount"} <= set(table.column_names):
-        yield from _bars(path, stats)
+        yield from _bars(path, given, stats)
         return
-    columns = table.to_pydict()
+    columns, symbol = table.to_pydict(), given or symbol_of(path)
     nothing = [None] * table.num_rows
     sides, ids = columns.get("side", nothing), columns.get("id", nothing)
     for row in zip(columns["timestamp"], columns["price"], columns["amount"], sides, ids, strict=True):
