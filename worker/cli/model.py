@@ -124,7 +124,7 @@ def _tell(document: Mapping[str, Any], json: bool) -> None:
 
 def _hint(documents: Sequence[Mapping[str, Any]]) -> None:
     """On stderr, where a model waits for somebody who is not there. Raises StoreError."""
-    waiting = [d for d in documents if d.get("status") == "uploaded"]
+    waiting = [d for d in documents if d.get("status") in ("uploaded", "validating")]
     if waiting and attendance(open_store()) == "none":
         for document in waiting:
             typer.echo(f"sixbot: model {document['id']} waits: {nobody_judges(document['id'])}", err=True)
