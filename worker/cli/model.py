@@ -59,11 +59,11 @@ def printable(value: object) -> str:
 @model_app.command("check")
 def check(file: Path) -> None:
     """Judge a model file, Redis not needed: 0 accepted, 1 refused with the field and the value; within 20 seconds."""
-    from worker.models.probe import CHECK_SECONDS, judge_in_child
+    from worker.models.probe import judge_in_child, seconds_left
     from worker.models.validation import ModelRefused
 
     try:
-        facts = judge_in_child(read_file(file), CHECK_SECONDS)
+        facts = judge_in_child(read_file(file), seconds_left())
     except ModelRefused as error:
         fail(f"{file}: {error}")
     typer.echo(f"{file}: accepted, {facts.trees} trees, {facts.objective}, {len(facts.feature_names)} features")
