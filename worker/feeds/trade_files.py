@@ -14,32 +14,27 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
 from heapq import merge
 from io import BufferedReader
 from itertools import chain, pairwise
 from pathlib import Path
 
-from shared.errors import ConfigError, shorten
+from shared.errors import ConfigError
 from worker.core.trades import SECOND, Trade, micros
 from worker.core.types import Bar
-from worker.feeds.bars import TIMES, epoch_micros, load_bars, refuse_foreign
+from worker.feeds.bars import epoch_micros, load_bars, refuse_foreign
 from worker.feeds.base import FeedStats, fault_of
 from worker.feeds.binance_wire import BinanceDecoder
 from worker.feeds.frames import frame_trades
+from worker.feeds.trade_tables import row, table_trades
 
 _STAMPED = re.compile(rb"(\d{9,20})(?:\.(\d+))?(?::? )(?=[\[{<b])")
 _CONVERSATION = re.compile(rb"wss?://\S+ ?(<|$)|wss?://")
 _QUOTES = "USDT|USDC|FDUSD|BUSD|USD|EUR|BTC|ETH|BNB"
 _PAIR = re.compile(rf"[A-Z0-9]{{2,12}}(?:{_QUOTES})$")
-_PRICES = ("price",)
-_SIZES, _IDS = ("amount", "quantity", "qty", "size"), ("id", "trade_id", "agg_trade_id", "a")
 _UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, RecursionError)
 COARSEST_BAR = 300
 TRADES_A_BAR = 4
-DISORDER = 60 * SECOND
-"""A table's times may fall back by less: venues write a few trades late."""
 _MAX_BYTES = 512 * 1024 * 1024
 
 
@@ -119,13 +114,13 @@ def _read(path: Path, given: str | None, stats: FeedStats) -> Iterator[Trade]:
             rows = json.loads(first + file.read(_MAX_BYTES))
             if rows and len(rows[0]) >= 7 and rows[0][3] in ("buy", "sell"):
                 for time, number, _, side, price, amount, *_ in rows:
-                    yield _row(symbol, time, price, amount, side, number)
+                    yield row(symbol, time, price, amount, side, number)
                 return
         else:
             line = first.decode("utf-8-sig").strip()
             refuse_foreign(line, path)
             head = line.lower().split(",")
-            found = _table(chain([first], file), head, symbol, path)
+            found = table_trades(chain([first], file), head, symbol, path)
             if found is not None:
                 yield from found
                 return
@@ -159,7 +154,7 @@ def _capture(lines: Iterable[bytes], stats: FeedStats) -> Iterator[Trade]:
             stats.ignored += 1  # what the recorder wrote for itself, or asked for
             continue
         whole, fraction = stamp.groups()
-        received = to_micros(int(whole)) + (int(fraction[:6].ljust(6, b"0")) if fraction else 0)
+        received = epoch_micros(int(whole)) + (int(fraction[:6].ljust(6, b"0")) if fraction else 0)
         yield from _frame(line[stamp.end() :].rstrip(), received, decoder, stats)
 
 
@@ -184,80 +179,7 @@ def _frames_alone(lines: Iterable[bytes], stats: FeedStats) -> Iterator[Trade]:
             yield Trade(t.symbol, t.price, t.quantity, t.is_buyer_maker, t.venue_time, t.venue_time, t.trade_id)
 
 
-# -- tables -----------------------------------------------------------------------------------------------------------
-
-
-to_micros = epoch_micros
-
-
-def _time(text: str) -> int:
-    """Since 1970 in any unit, or as ISO 8601, in UTC where it does not say. Raises ValueError."""
-    with suppress(ValueError):
-        return to_micros(float(text))
-    moment = datetime.fromisoformat(text)
-    return micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-
-
-def _figure(text: str) -> float:
-    """A price or a quantity. Raises ValueError where it can be none; zero is left to whoever counts what is dropped."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError("must be a positive number")
-    return value
-
-
-def _row(symbol: str, time: float, price: object, size: object, side: object, number: object) -> Trade:
-    at = to_micros(time)
-    maker = None if side is None else side in ("sell", True)
-    found = int(str(number)) if number not in (None, "") and str(number).isdigit() else None
-    return Trade(symbol, float(str(price)), float(str(size)), maker, at, at, found)
-
-
-def _table(lines: Iterable[bytes], head: Sequence[str], symbol: str, path: Path) -> Iterator[Trade] | None:
-    """A CSV file's trades, or None where its columns are those of bars. Raises ConfigError for quotes."""
-    if {"bid", "ask"} <= set(head):
-        raise ConfigError(f"{path}: holds quotes, not trades")
-    if head[0].isdigit() and len(head) in (6, 7, 8) and head[-1 if len(head) == 6 else -2] in ("true", "false"):
-        time, maker = (5, 6) if len(head) == 8 else (4, 5)
-        return _rows(lines, symbol, path, (time, 1, 2, maker, 0), skip=0)
-    places = [next((head.index(n) for n in names if n in head), None) for names in (TIMES, _PRICES, _SIZES)]
-    if None in places:
-        return None
-    side = next((head.index(n) for n in ("side", "is_buyer_maker", "isbuyermaker") if n in head), None)
-    number = next((head.index(n) for n in _IDS if n in head), None)
-    return _rows(lines, symbol, path, (*places, side, number), skip=1)
-
-
-def _rows(lines: Iterable[bytes], symbol: str, path: Path, places: Sequence[int | None], skip: int) -> Iterator[Trade]:
-    time, price, size, side, number = places
-    makers = {"sell": True, "true": True, "buy": False, "false": False}
-    wanted, before = max(place for place in places if place is not None) + 1, 0
-    for count, row in enumerate(csv.reader(line.decode() for line in lines), 1):
-        if count <= skip or not row:
-            continue
-        if len(row) < wanted:
-            raise ConfigError(f"{path}: line {count}: has {len(row)} columns, {wanted} are needed (got {shorten(row)})")
-        shown, at = row[time or 0], 0
-        try:
-            at = _time(shown)
-            shown = row[price or 0]
-            cost = _figure(shown)
-            shown = row[size or 0]
-            amount = _figure(shown)
-        except (ValueError, OverflowError) as error:
-            field = "a price or an amount" if at else "a time"
-            raise ConfigError(
-                f"{path}: line {count}: {shorten(shown)} is not {field} ({error}): correct the line or take it out"
-            ) from error
-        if at < before - DISORDER:
-            raise ConfigError(
-                f"{path}: line {count}: its time {row[time or 0]} is {(before - at) / SECOND:g} s before that of the "
-                "line before: sort the file by time, the oldest first"
-            )
-        before = max(at, before)
-        maker = None if side is None else makers.get(row[side].lower())
-        found = int(row[number]) if number is not None and row[number].isdigit() else None
-        yield Trade(symbol, cost, amount, maker, at, at, found)
+# -- columns ----------------------------------------------------------------------------------------------------------
 
 
 def _columns(path: Path, given: str | None, stats: FeedStats) -> Iterator[Trade]:
@@ -274,5 +196,5 @@ def _columns(path: Path, given: str | None, stats: FeedStats) -> Iterator[Trade]
     columns, symbol = table.to_pydict(), given or symbol_of(path)
     nothing = [None] * table.num_rows
     sides, ids = columns.get("side", nothing), columns.get("id", nothing)
-    for row in zip(columns["timestamp"], columns["price"], columns["amount"], sides, ids, strict=True):
-        yield _row(symbol, *row)
+    for found in zip(columns["timestamp"], columns["price"], columns["amount"], sides, ids, strict=True):
+        yield row(symbol, *found)
