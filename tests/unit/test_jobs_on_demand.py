@@ -18,6 +18,7 @@ from shared.jobs import QUEUE, RUNNING_KEY, SCHEDULED_KEY, WAITING_KEY, Backlog,
 from shared.keys import RQ_OWNER, Keys
 from shared.store import Store
 from tests.support import eventually
+from worker.cli.jobs import jobs_line
 from worker.supervisor.demand import JobsOnDemand
 from worker.supervisor.process import Child, Spec
 
@@ -128,6 +129,22 @@ def test_look_when_redis_is_away_is_repeated(office: Office) -> None:
     office.enqueue()
     office.after(1)
     assert len(office.started) == 1
+
+
+@pytest.mark.parametrize(
+    ("jobs", "told"),
+    [
+        ({"worker": "on_demand", "waiting": 0, "running": 0}, "worker starts when a job waits; 0 waiting, 0 running"),
+        ({"worker": "running", "waiting": 2, "running": 1}, "worker runs; 2 waiting, 1 running"),
+        ({"worker": "none", "waiting": 1, "running": 0}, "no worker; 1 waiting, 0 running: start `sixbot worker jobs`"),
+        (
+            {"worker": "none", "waiting": None, "running": None},
+            "no worker; their database (RQ_REDIS_URL) does not answer",
+        ),
+    ],
+)
+def test_status_when_asked_tells_who_does_the_jobs(jobs: dict[str, object], told: str) -> None:
+    assert jobs_line(jobs) == told
 
 
 def test_attendance_when_nobody_is_there_says_so(store: Store) -> None:
