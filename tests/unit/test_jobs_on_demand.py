@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from rq import Queue
+from rq.job import Job, JobStatus
 from rq.registry import ScheduledJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
@@ -129,6 +130,17 @@ def test_look_when_redis_is_away_is_repeated(office: Office) -> None:
     office.enqueue()
     office.after(1)
     assert len(office.started) == 1
+
+
+def test_validation_when_its_worker_was_killed_begins_anew(store: Store) -> None:
+    """Else the model would be ``validating`` for ever."""
+    job_id = enqueue(store.client, "validate_model", model_id=1)
+    queue = Queue(QUEUE, connection=store.client, serializer=JSONSerializer)
+    Job.fetch(job_id, connection=store.client, serializer=JSONSerializer).set_status(JobStatus.STARTED)
+    store.client.delete(WAITING_KEY)
+    store.client.zadd(RUNNING_KEY, {f"{job_id}:1": 1.0})
+    StartedJobRegistry(queue=queue).cleanup()
+    assert store.client.lrange(WAITING_KEY, 0, -1) == [job_id.encode()]
 
 
 @pytest.mark.parametrize(
