@@ -149,6 +149,7 @@ class Config(Places):
     grok_base_url: str = "https://api.x.ai"
     grok_model: str = "grok-4"
     grok_seconds: Annotated[int, Field(ge=30, le=86400)] = 600
+    grok_daily_tokens: Annotated[int, Field(ge=0, le=10**12)] = 3_000_000
     finnhub_api_key: SecretStr | None = None
     finnhub_url: str = "https://finnhub.io"
     yfinance_url: str | None = None

@@ -23,6 +23,8 @@ WAITING_KEY, SCHEDULED_KEY, RUNNING_KEY = f"rq:queue:{QUEUE}", f"rq:scheduled:{Q
 """RQ's own names: a list of what waits, and sorted sets of what is scheduled (by its Unix time) and what runs."""
 JOB_SECONDS = {"report": 60, "grok": 300, "validate_model": 60, "train_model": 6 * 3600}
 """How long a job may run."""
+RETRIES = {"validate_model": 2}
+"""How often a job begins anew whose worker died: what may be repeated, and what else would be left half done."""
 KEPT_SECONDS = 7 * 86_400
 
 
@@ -104,7 +106,7 @@ def enqueue(connection: redis.Redis, name: str, *, job_id: str | None = None, **
 
     With a ``job_id`` that RQ still knows, nothing happens. Raises KeyError for a name that is no job's.
     """
-    from rq import Queue
+    from rq import Queue, Retry
     from rq.exceptions import DuplicateJobError
     from rq.serializers import JSONSerializer
 
@@ -117,6 +119,7 @@ def enqueue(connection: redis.Redis, name: str, *, job_id: str | None = None, **
                 timeout=JOB_SECONDS[name],
                 result_ttl=KEPT_SECONDS,
                 failure_ttl=KEPT_SECONDS,
+                retry=Retry(max=RETRIES[name]) if name in RETRIES else None,
                 description=name,
                 job_id=job_id or f"{name}-{secrets.token_hex(8)}",
                 unique=True,

@@ -25,6 +25,11 @@ from shared.store import MAX_RECORD_BYTES, Store, translated_errors
 LONGEST_NAME = 80
 STREAM_FEATURES = 1
 CYCLE_FEATURES = "bars-1"
+CHANGE_OBJECTIVES = frozenset(
+    {"regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie"}
+)
+CLASS_OBJECTIVES = frozenset({"multiclass", "multiclassova"})
+PROBABILITY_OBJECTIVES = frozenset({"binary", "cross_entropy"}) | CLASS_OBJECTIVES
 STATES = ("uploaded", "validating", "valid", "invalid")
 _SYMBOL = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9./:_-]{0,39}")
 
@@ -215,6 +220,12 @@ class ModelRegistry:
         if document.get("feature_version") != wanted:
             found = document.get("feature_version")
             raise ModelConflict(f"feature_version: bot {bot_id} computes {wanted!r}, model {number} wants {found!r}")
+        objective, fitting = document.get("objective"), CHANGE_OBJECTIVES
+        if bot_id != CYCLE_BOT:
+            fitting = CHANGE_OBJECTIVES | PROBABILITY_OBJECTIVES
+        if objective not in fitting:
+            needs = "a change" if bot_id == CYCLE_BOT else "a probability or a change"
+            raise ModelConflict(f"objective: bot {bot_id} needs {needs}, which {objective!r} does not predict")
         if bot_id not in self._bots.ids():
             raise ModelConflict(f"there is no bot {bot_id}")
 

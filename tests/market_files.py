@@ -20,6 +20,17 @@ def drifting_prices(seconds: int, seed: int = 6) -> Iterator[float]:
         yield price
 
 
+def write_bars(path: Path, minutes: int, seed: int = 6) -> Path:
+    """A CSV of minute bars of the same market."""
+    prices, rows = list(drifting_prices(minutes * 60, seed)), []
+    for minute in range(minutes):
+        inside = prices[minute * 60 : minute * 60 + 60]
+        figures = (inside[0], max(inside), min(inside), inside[-1])
+        rows.append(f"{FIRST_MS // 60_000 * 60_000 + minute * 60_000},{','.join(map(repr, figures))},10.0")
+    path.write_text("timestamp,open,high,low,close,volume\n" + "\n".join(rows) + "\n")
+    return path
+
+
 def write_trades(path: Path, seconds: int, seed: int = 6) -> Path:
     """A CSV of one trade a second, as ccxt's users keep them."""
     rows = [

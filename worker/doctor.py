@@ -7,14 +7,16 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import redis
 
 from shared.bots import read_strays
+from shared.clock import SystemClock
 from shared.config import Config
 from shared.errors import ConfigError, StoreError
-from shared.keys import Keys
+from shared.jobs import attendance, backlog
+from shared.keys import RQ_OWNER, Keys
 from shared.store import Store, connect
 from worker.embedded import KEYSPACE_EVENTS
 from worker.emergency.latch import read_memories
@@ -47,6 +49,7 @@ def examine(config: Config) -> list[Finding]:
         *findings,
         Finding("redis", "ok", "answers"),
         *_redis(client),
+        _jobs(config, client),
         _bots(Store(client, Keys(config.sixbot_key_prefix))),
     ]
 
@@ -100,6 +103,27 @@ def _stop_file(config: Config) -> Finding:
             "stop file", "warning", f"{config.stop_path} exists: trading is stopped", "`sixbot start` removes it"
         )
     return Finding("stop file", "ok", "absent")
+
+
+def _jobs(config: Config, client: redis.Redis) -> Finding:
+    """The database of RQ's jobs answers, is this installation's, and its jobs are done by somebody."""
+    store = Store(client, Keys(config.sixbot_key_prefix))
+    try:
+        queue = connect(config.queue_address())
+        try:
+            owner = cast("bytes | None", queue.get(RQ_OWNER))
+            if owner is not None and owner != client.get(store.keys.installation):
+                remedy = f"give RQ_REDIS_URL a database number of its own; if that one is gone for good: DEL {RQ_OWNER}"
+                return Finding("jobs", "failed", "their database belongs to another installation", remedy)
+            found, who = backlog(queue, store, SystemClock().now()), attendance(store)
+        finally:
+            queue.close()
+    except (ConfigError, StoreError, redis.RedisError, OSError) as error:
+        return Finding("jobs", "failed", f"their database does not answer: {error}", "see RQ_REDIS_URL")
+    detail = f"{found.waiting} waiting, {found.running} running, worker: {who.replace('_', ' ')}"
+    if who == "none" and (found.waiting or config.needs_jobs):
+        return Finding("jobs", "warning", detail, "start `sixbot up` or `sixbot worker jobs`")
+    return Finding("jobs", "ok", detail)
 
 
 def _redis(client: redis.Redis) -> Iterator[Finding]:

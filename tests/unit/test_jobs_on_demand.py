@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from rq import Queue
+from rq.job import Job, JobStatus
 from rq.registry import ScheduledJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
@@ -18,6 +19,7 @@ from shared.jobs import QUEUE, RUNNING_KEY, SCHEDULED_KEY, WAITING_KEY, Backlog,
 from shared.keys import RQ_OWNER, Keys
 from shared.store import Store
 from tests.support import eventually
+from worker.cli.jobs import jobs_line
 from worker.supervisor.demand import JobsOnDemand
 from worker.supervisor.process import Child, Spec
 
@@ -128,6 +130,33 @@ def test_look_when_redis_is_away_is_repeated(office: Office) -> None:
     office.enqueue()
     office.after(1)
     assert len(office.started) == 1
+
+
+def test_validation_when_its_worker_was_killed_begins_anew(store: Store) -> None:
+    """Else the model would be ``validating`` for ever."""
+    job_id = enqueue(store.client, "validate_model", model_id=1)
+    queue = Queue(QUEUE, connection=store.client, serializer=JSONSerializer)
+    Job.fetch(job_id, connection=store.client, serializer=JSONSerializer).set_status(JobStatus.STARTED)
+    store.client.delete(WAITING_KEY)
+    store.client.zadd(RUNNING_KEY, {f"{job_id}:1": 1.0})
+    StartedJobRegistry(queue=queue).cleanup()
+    assert store.client.lrange(WAITING_KEY, 0, -1) == [job_id.encode()]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "told"),
+    [
+        ({"worker": "on_demand", "waiting": 0, "running": 0}, "worker starts when a job waits; 0 waiting, 0 running"),
+        ({"worker": "running", "waiting": 2, "running": 1}, "worker runs; 2 waiting, 1 running"),
+        ({"worker": "none", "waiting": 1, "running": 0}, "no worker; 1 waiting, 0 running: start `sixbot worker jobs`"),
+        (
+            {"worker": "none", "waiting": None, "running": None},
+            "no worker; their database (RQ_REDIS_URL) does not answer",
+        ),
+    ],
+)
+def test_status_when_asked_tells_who_does_the_jobs(jobs: dict[str, object], told: str) -> None:
+    assert jobs_line(jobs) == told
 
 
 def test_attendance_when_nobody_is_there_says_so(store: Store) -> None:

@@ -131,6 +131,51 @@ def test_bar_trades_when_joined_again_give_the_bar() -> None:
     assert all(t.is_buyer_maker is None for t in trades)
 
 
+def test_bar_trades_when_the_close_is_another_come_in_the_same_order() -> None:
+    """An order that followed the close would tell it before the bar is over, and a model would learn that."""
+    start = datetime(2024, 1, 2, tzinfo=UTC)
+    up, down = (list(bar_trades([Bar(start, 10.0, 12.0, 9.0, close, 8.0)], "X")) for close in (11.9, 9.1))
+    assert up[:3] == down[:3]
+    near = list(bar_trades([Bar(start, 10.0, 10.5, 9.0, 10.2, 8.0)], "X"))
+    assert [t.price for t in near] == [10.0, 10.5, 9.0, 10.2]
+
+
+HEAD = "timestamp,price,amount,side\n1700000000000,100,1,buy\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"{HEAD}1700000001000,nan,1,buy\n", "line 3: 'nan' is not a price or an amount"),
+        (f"{HEAD}1700000001000,100,inf,buy\n", "line 3: 'inf' is not a price or an amount"),
+        (f"{HEAD}1700000001000,-5,1,buy\n", "line 3: '-5' is not a price or an amount"),
+        (f"{HEAD}soon,100,1,buy\n", "line 3: 'soon' is not a time"),
+        (f"{HEAD}1700000001000\n", "line 3: has 1 columns, 4 are needed"),
+        (f"{HEAD}1600000000000,100,1,buy\n", "line 3: its time 1600000000000 is .* sort the file by time"),
+        ("<!doctype html>\n<html></html>\n", "line 1 is a web page"),
+        ("timestamp;price;amount\n1;2;3\n", "line 1 has its columns separated by ';'"),
+        ("foo,bar\n1,2\n", "line 1 names no column close, .*got 'foo,bar'"),
+        ("timestamp,open,high,low,close,volume\n1700000000000,1,2,1,nan,5\n", "bar 1 at .* has no sane prices"),
+    ],
+)
+def test_table_when_it_is_wrong_is_refused_by_line_and_value(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "trades.csv"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=f"trades.csv: {told}"):
+        list(read_trades(file, "BTCUSDT"))
+
+
+def test_table_when_written_elsewhere_is_read(tmp_path: Path) -> None:
+    """A byte order mark, CRLF, dates as text; bars with times in milliseconds, under the symbol that was asked for."""
+    file = tmp_path / "trades.csv"
+    file.write_bytes(b"\xef\xbb\xbfdate,price,amount\r\n2023-11-14 22:13:20,100,1\r\n2023-11-14T22:13:21Z,101,1\r\n")
+    assert [t.venue_time for t in read_trades(file, "X")] == [1_700_000_000 * SECOND, 1_700_000_001 * SECOND]
+    bars, stats = tmp_path / "bars.csv", FeedStats()
+    bars.write_text("timestamp,open,high,low,close,volume\n" + "1700000000000,1,2,1,2,5\n")
+    assert {t.symbol for t in read_trades(bars, "BTCUSDT", stats)} == {"BTCUSDT"}
+    assert stats.made_up == 4
+
+
 class Candles(Notes):
     """A bot's beginning: candles of what comes."""
 

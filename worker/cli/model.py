@@ -59,11 +59,11 @@ def printable(value: object) -> str:
 @model_app.command("check")
 def check(file: Path) -> None:
     """Judge a model file, Redis not needed: 0 accepted, 1 refused with the field and the value; within 20 seconds."""
-    from worker.models.probe import CHECK_SECONDS, judge_in_child
+    from worker.models.probe import judge_in_child, seconds_left
     from worker.models.validation import ModelRefused
 
     try:
-        facts = judge_in_child(read_file(file), CHECK_SECONDS)
+        facts = judge_in_child(read_file(file), seconds_left())
     except ModelRefused as error:
         fail(f"{file}: {error}")
     typer.echo(f"{file}: accepted, {facts.trees} trees, {facts.objective}, {len(facts.feature_names)} features")
@@ -124,7 +124,7 @@ def _tell(document: Mapping[str, Any], json: bool) -> None:
 
 def _hint(documents: Sequence[Mapping[str, Any]]) -> None:
     """On stderr, where a model waits for somebody who is not there. Raises StoreError."""
-    waiting = [d for d in documents if d.get("status") == "uploaded"]
+    waiting = [d for d in documents if d.get("status") in ("uploaded", "validating")]
     if waiting and attendance(open_store()) == "none":
         for document in waiting:
             typer.echo(f"sixbot: model {document['id']} waits: {nobody_judges(document['id'])}", err=True)

@@ -130,6 +130,8 @@ def _train_stream(order: Order, data: Sequence[Path], out: Path | None, json: bo
     with _bar() as tell:
         contracts = read_contracts(config.contract_sizes)
         document = run_stream_job(order, data, registry, bots, folder, actor(), tell, contracts)
+    for words in document.get("warnings", ()):
+        typer.echo(f"sixbot: warning: {words}", err=True)
     if json:
         print_json({name: document[name] for name in ("id", "metrics", "feature_version", "report", "trained_for")})
         return

@@ -33,7 +33,9 @@ def replay(
     bot: Annotated[int | None, typer.Option(help="Replay trades through this stream bot instead.", min=2)] = None,
     bot_json: Annotated[Path | None, typer.Option(help="The bot's fields, instead of those in Redis.")] = None,
     model: Annotated[Path | None, typer.Option(help="The bot's model as LightGBM text, not the registry's.")] = None,
-    speed: Annotated[str, typer.Option(help="max, or how many times as fast as recorded; for --bot.")] = "max",
+    speed: Annotated[
+        str, typer.Option(help="max, real, or how many times as fast as recorded, like 10x; for --bot.")
+    ] = "max",
     json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON value.")] = False,
 ) -> None:
     """Replay bars through the trading cycle, with a model trained only on bars before them; or trades through a bot."""

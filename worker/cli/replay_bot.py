@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from heapq import merge
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -19,6 +21,10 @@ from shared.errors import ConfigError
 from worker.cli.common import open_store, print_json
 from worker.predictors.row import RowPredictor
 from worker.trading.ports import Switches
+
+if TYPE_CHECKING:
+    from worker.core.trades import Trade
+    from worker.feeds.contracts import Contracts
 
 
 def replay_bot(
@@ -36,7 +42,6 @@ def replay_bot(
     """Run it and write the report; whether it came to its end. Raises ConfigError, StoreError."""
     from worker.compose.bots import rhythm_of
     from worker.feeds.contracts import read_contracts
-    from worker.feeds.trade_files import read_files
     from worker.replay.bot_report import bot_report, render_bot
     from worker.replay.bots import BotReplay, BotReplayOptions
     from worker.replay.report import write_report
@@ -48,21 +53,38 @@ def replay_bot(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=None)
-        trades = list(read_files(data, settings.symbol, contracts=read_contracts(config.contract_sizes)))
-        run = BotReplay(trades, settings, predictor, switches, options)
+        trades, warnings = read_recording(data, settings.symbol, read_contracts(config.contract_sizes))
+        from_bars = len(warnings) == len(data)
+        run = BotReplay(trades, settings, predictor, switches, options, from_bars=from_bars)
         progress.reset(task, description="replaying", total=run.total)
         try:
             run.run(lambda done: progress.update(task, completed=done), pace)
         except KeyboardInterrupt:
             progress.stop()
     facts = {"source": predictor.source if model is None else model.name, "kind": predictor.kind}
-    document = bot_report(run.result, facts, [p.name for p in data])
+    document = bot_report(run.result, facts, [p.name for p in data], warnings)
+    for words in warnings:
+        typer.echo(f"sixbot: warning: {words}", err=True)
     _, page = write_report(_folder(config, out), document, render_bot)
     if json:
         print_json({"report": str(page.with_suffix(".json")), "page": str(page), **document["summary"]})
     else:
         _tell(document, page)
     return run.result.complete
+
+
+def read_recording(paths: list[Path], symbol: str, contracts: Contracts | None = None) -> tuple[list[Trade], list[str]]:
+    """The trades of all files by time, and a warning for each that holds bars. Raises ConfigError."""
+    from worker.feeds.base import FeedStats
+    from worker.feeds.trade_files import made_up_warning, read_trades
+
+    found, warnings = [], []
+    for path in paths:
+        stats = FeedStats()
+        found.append(list(read_trades(path, symbol, stats, contracts)))
+        if stats.made_up:
+            warnings.append(made_up_warning(path))
+    return list(merge(*found, key=lambda t: t.received_at)), warnings
 
 
 def _folder(config: Config, out: Path | None) -> Path:
@@ -113,11 +135,13 @@ def _pace(speed: str) -> Callable[[int], None] | None:
     if speed == "max":
         return None
     try:
-        factor = float(speed)
+        factor = 1.0 if speed == "real" else float(speed.removesuffix("x"))
     except ValueError:
         factor = 0.0
     if not 0 < factor < float("inf"):
-        raise ConfigError(f"--speed: {speed!r} is neither max nor a positive number")
+        raise ConfigError(
+            f"--speed: must be max, real, or how many times as fast as recorded, like 10x (got {speed!r})"
+        )
     began: list[tuple[float, int]] = []
 
     def wait(received_at: int) -> None:

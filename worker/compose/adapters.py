@@ -80,4 +80,5 @@ def open_grok(config: Config) -> GrokPredictor:
     client = GrokClient(config.grok_api_key.get_secret_value(), config.grok_base_url, config.grok_model)
     store = Store(connect(config.redis_address()), Keys(config.sixbot_key_prefix))
     market = venue if source is None else SourcedMarket(venue, source)
-    return GrokPredictor(client, market, store, clock, config.active_tickers, config.predict_horizon_minutes)
+    tickers, horizon = config.active_tickers, config.predict_horizon_minutes
+    return GrokPredictor(client, market, store, clock, tickers, horizon, config.grok_daily_tokens)

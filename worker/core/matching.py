@@ -191,9 +191,12 @@ class MatchingEngine:
 
     # -- the market -----------------------------------------------------------------------------------------------
 
-    def on_price(self, ticker: str, price: Decimal, now: datetime) -> list[OrderUpdate]:
+    def on_price(
+        self, ticker: str, price: Decimal, now: datetime, within: tuple[Decimal, Decimal] | None = None
+    ) -> list[OrderUpdate]:
         """A trade at ``price``: market orders and stops that it reaches take it with slippage, limits that it reaches
-        fill at their price."""
+        fill at their price; where the trade is made from a bar, ``within`` its low and high.
+        """
         self._prices[ticker] = price
         waiting = self._working.get(ticker)
         if not waiting:
@@ -203,6 +206,8 @@ class MatchingEngine:
             if item.effective_at > now:
                 continue
             at = self._price_now(item, price)
+            if at is not None and within is not None:
+                at = min(max(at, within[0]), within[1])
             if at is not None:
                 updates += self._fill(item, at, now)
         return updates

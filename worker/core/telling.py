@@ -17,7 +17,7 @@ LONGEST_LINE = 300
 MOST_LINES = 20
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co"}
 _TOLD_STATES = {"FILLED", "REJECTED", "UNKNOWN", "ABSENT", "EXPIRED"}
-_NOTED_KINDS = {"order_adopted", "position_closed", "telegram_unknown_chat"}
+_NOTED_KINDS = {"order_adopted", "position_closed", "telegram_unknown_chat", "grok_cap"}
 _OWN_KINDS = {"report_lost"}
 
 

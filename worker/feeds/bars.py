@@ -21,12 +21,13 @@ from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, shorten
 from worker.core.types import Bar
 
 NEW_YORK = ZoneInfo("America/New_York")
 _LEAN = re.compile(r"(?P<market>equity|crypto|cryptofuture|forex)__\w+?__(?P<step>minute|daily)__(?P<ticker>[a-z0-9]+)")
 _LEAN_DAY = re.compile(r"(?P<day>\d{8})_(?P<ticker>[a-z0-9]+)_minute_trade")
+TIMES = ("timestamp", "time", "date", "datetime", "open_time", "transact_time")
 _MAX_BYTES = 512 * 1024 * 1024
 _UNREADABLE = (
     *(OSError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, RecursionError),
@@ -104,7 +105,7 @@ def _load(path: Path) -> BarSeries:
         raw = file.read(_MAX_BYTES + 1)
     if len(raw) > _MAX_BYTES:
         raise ConfigError(f"{path}: more than the limit of {_MAX_BYTES} bytes; split the file")
-    text = raw.decode("utf-8", errors="strict")
+    text = raw.decode("utf-8-sig", errors="strict")
     if name.removesuffix(".gz").endswith(".json"):
         return BarSeries(_ticker_of(path), _clean(_freqtrade(json.loads(text)), path), False)
     return BarSeries(_ticker_of(path), _clean(_csv(text, path), path), False)
@@ -191,6 +192,7 @@ def _csv(text: str, path: Path) -> Iterator[Bar]:
     first = next(rows, None)
     if first is None:
         raise ConfigError(f"{path}: is empty")
+    refuse_foreign(text[:200], path)
     if first[0].isdigit():
         for number, row in enumerate([first, *rows], 1):
             try:
@@ -201,20 +203,44 @@ def _csv(text: str, path: Path) -> Iterator[Bar]:
     header = {name.strip().lower(): index for index, name in enumerate(first)}
     missing = {"open", "high", "low", "close", "volume"} - set(header)
     if missing:
-        raise ConfigError(f"{path}: line 1 names no column {', '.join(sorted(missing))}")
+        raise ConfigError(
+            f"{path}: line 1 names no column {', '.join(sorted(missing))} (got {shorten(','.join(first))}); a CSV of "
+            "bars names timestamp, open, high, low, close and volume, one of trades timestamp, price and amount"
+        )
+    time = next((header[name] for name in TIMES if name in header), 0)
     for number, row in enumerate(rows, 2):
         try:
             figures = [float(row[header[n]]) for n in ("open", "high", "low", "close", "volume")]
-            yield Bar(_from_text(row[0]), *figures)
+            yield Bar(_from_text(row[time]), *figures)
         except (ValueError, IndexError) as error:
             raise ConfigError(f"{path}: line {number}: {error}") from error
 
 
+def refuse_foreign(start: str, path: Path) -> None:
+    """What often lies where a CSV file should. Raises ConfigError."""
+    line = start.lstrip().partition("\n")[0]
+    if line.lower().startswith(("<!doctype", "<html", "<?xml")):
+        raise ConfigError(f"{path}: line 1 is a web page ({shorten(line)}), no data: download the file itself")
+    if ";" in line and "," not in line:
+        raise ConfigError(f"{path}: line 1 has its columns separated by ';' ({shorten(line)}): use commas")
+
+
+def epoch_micros(value: float) -> int:
+    """Seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size."""
+    if value < 1e11:
+        return round(value * 1_000_000)
+    if value < 1e14:
+        return round(value * 1000)
+    return int(value) if value < 1e17 else int(value) // 1000
+
+
 def _from_ms(value: float) -> datetime:
-    return datetime.fromtimestamp(value / 1000, UTC)
+    return datetime.fromtimestamp(epoch_micros(value) / 1e6, UTC)
 
 
 def _from_text(text: str) -> datetime:
+    if text.replace(".", "", 1).isdigit():
+        return _from_ms(float(text))
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 

@@ -41,6 +41,8 @@ class FeedStats:
     connections: int = 0
     reconnects: int = 0
     gaps: int = 0
+    made_up: int = 0
+    """Trades that a recording of bars does not hold: where in its bar a price was is made up."""
     dropped: Counter[str] = field(default_factory=Counter)
     last_received: int = 0
     last_error: str | None = None

@@ -22,20 +22,20 @@ from pathlib import Path
 from shared.errors import ConfigError
 from worker.core.trades import SECOND, Trade, micros
 from worker.core.types import Bar
-from worker.feeds.bars import load_bars
+from worker.feeds.bars import epoch_micros, load_bars, refuse_foreign
 from worker.feeds.base import FeedStats, fault_of
 from worker.feeds.binance_wire import BinanceDecoder
 from worker.feeds.contracts import Contracts, in_base_units
 from worker.feeds.frames import frame_trades
+from worker.feeds.trade_tables import row, table_trades
 
 _STAMPED = re.compile(rb"(\d{9,20})(?:\.(\d+))?(?::? )(?=[\[{<b])")
 _CONVERSATION = re.compile(rb"wss?://\S+ ?(<|$)|wss?://")
 _QUOTES = "USDT|USDC|FDUSD|BUSD|USD|EUR|BTC|ETH|BNB"
 _PAIR = re.compile(rf"[A-Z0-9]{{2,12}}(?:{_QUOTES})$")
-_TIMES, _PRICES = ("timestamp", "time", "date", "transact_time"), ("price",)
-_SIZES, _IDS = ("amount", "quantity", "qty", "size"), ("id", "trade_id", "agg_trade_id", "a")
 _UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, RecursionError)
 COARSEST_BAR = 300
+TRADES_A_BAR = 4
 _MAX_BYTES = 512 * 1024 * 1024
 
 
@@ -50,7 +50,7 @@ def read_trades(
         raise ConfigError(f"{path}: there is no such file")
     counts = stats or FeedStats()
     try:
-        for told in _read(path, symbol or symbol_of(path), counts):
+        for told in _read(path, symbol, counts):
             trade = in_base_units(told, contracts) if contracts and told.price > 0 else told
             fault = fault_of(trade)
             if fault is None:
@@ -73,6 +73,14 @@ def read_files(
     return merge(*(read_trades(p, symbol, stats, contracts) for p in paths), key=lambda t: t.received_at)
 
 
+def made_up_warning(path: Path) -> str:
+    """What to tell whoever takes bars for trades."""
+    return (
+        f"{path.name} holds bars, no trades: where in its bar a price was, and who took, is made up. A model, or a bot "
+        "that decides within bars, learns and earns there what no market gave; recorded trades tell what one is worth"
+    )
+
+
 def symbol_of(path: Path) -> str:
     """The pair that a file's name tells of: ``binance_xrpeth_20191011_trades.json.gz`` is ``XRPETH``."""
     words = re.split(r"[-_.\s]+", path.name.upper())
@@ -81,28 +89,30 @@ def symbol_of(path: Path) -> str:
 
 
 def bar_trades(bars: Iterable[Bar], symbol: str, seconds: float = 60.0) -> Iterator[Trade]:
-    """Bars as trades: open, the nearer of low and high, the other, close, each a quarter of the volume.
+    """Bars as trades: open, the nearer of low and high to it, the other, close, each a quarter of the volume.
 
-    Nobody knows who took, nor when in the bar. A bar without volume gives none.
+    Nobody knows who took, nor when in the bar; the order does not depend on the close, which would tell it ahead of
+    time. That the second or third trade is the lowest or highest of its bar is told by no trade, but a model can learn
+    it: what is learned or earned within bars is made up. A bar without volume gives none.
     """
     step = int(seconds * SECOND)
     for bar in bars:
         if bar.volume <= 0:
             continue
         start = micros(bar.start)
-        middle = (bar.low, bar.high) if bar.close >= bar.open else (bar.high, bar.low)
+        middle = (bar.low, bar.high) if bar.open - bar.low <= bar.high - bar.open else (bar.high, bar.low)
         times = (start, start + step // 3, start + 2 * step // 3, start + step - 1)
         for time, price in zip(times, (bar.open, *middle, bar.close), strict=True):
             yield Trade(symbol, price, bar.volume / 4, None, time, time)
 
 
-def _read(path: Path, symbol: str, stats: FeedStats) -> Iterator[Trade]:
-    name = path.name.lower().removesuffix(".gz")
+def _read(path: Path, given: str | None, stats: FeedStats) -> Iterator[Trade]:
+    name, symbol = path.name.lower().removesuffix(".gz"), given or symbol_of(path)
     if name.endswith((".feather", ".parquet")):
-        yield from _columns(path, symbol)
+        yield from _columns(path, given, stats)
         return
     if name.endswith(".zip"):
-        yield from _bars(path)
+        yield from _bars(path, None, stats)
         return
     with _opened(path) as file:
         first = file.readline(1 << 20)
@@ -116,28 +126,32 @@ def _read(path: Path, symbol: str, stats: FeedStats) -> Iterator[Trade]:
             rows = json.loads(first + file.read(_MAX_BYTES))
             if rows and len(rows[0]) >= 7 and rows[0][3] in ("buy", "sell"):
                 for time, number, _, side, price, amount, *_ in rows:
-                    yield _row(symbol, time, price, amount, side, number)
+                    yield row(symbol, time, price, amount, side, number)
                 return
         else:
-            head = first.decode().strip().lower().split(",")
-            found = _table(chain([first], file), head, symbol, path)
+            line = first.decode("utf-8-sig").strip()
+            refuse_foreign(line, path)
+            head = line.lower().split(",")
+            found = table_trades(chain([first], file), head, symbol, path)
             if found is not None:
                 yield from found
                 return
-    yield from _bars(path)
+    yield from _bars(path, given, stats)
 
 
 def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
     return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
-def _bars(path: Path) -> Iterator[Trade]:
+def _bars(path: Path, symbol: str | None, stats: FeedStats) -> Iterator[Trade]:
     series = load_bars(path)
     if series.step_seconds > COARSEST_BAR:
         raise ConfigError(
             f"{path}: bars of {series.step_seconds:g} s are too coarse for seconds; use those of a minute"
         )
-    return bar_trades(series.bars, series.ticker, series.step_seconds)
+    for trade in bar_trades(series.bars, symbol or series.ticker, series.step_seconds):
+        stats.made_up += 1
+        yield trade
 
 
 # -- captured frames --------------------------------------------------------------------------------------------------
@@ -152,7 +166,7 @@ def _capture(lines: Iterable[bytes], stats: FeedStats) -> Iterator[Trade]:
             stats.ignored += 1  # what the recorder wrote for itself, or asked for
             continue
         whole, fraction = stamp.groups()
-        received = to_micros(int(whole)) + (int(fraction[:6].ljust(6, b"0")) if fraction else 0)
+        received = epoch_micros(int(whole)) + (int(fraction[:6].ljust(6, b"0")) if fraction else 0)
         yield from _frame(line[stamp.end() :].rstrip(), received, decoder, stats)
 
 
@@ -177,56 +191,10 @@ def _frames_alone(lines: Iterable[bytes], stats: FeedStats) -> Iterator[Trade]:
             yield Trade(t.symbol, t.price, t.quantity, t.is_buyer_maker, t.venue_time, t.venue_time, t.trade_id)
 
 
-# -- tables -----------------------------------------------------------------------------------------------------------
+# -- columns ----------------------------------------------------------------------------------------------------------
 
 
-def to_micros(value: float) -> int:
-    """Seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size."""
-    if value < 1e11:
-        return round(value * 1_000_000)
-    if value < 1e14:
-        return round(value * 1000)
-    return int(value) if value < 1e17 else int(value) // 1000
-
-
-def _row(symbol: str, time: float, price: object, size: object, side: object, number: object) -> Trade:
-    at = to_micros(time)
-    maker = None if side is None else side in ("sell", True)
-    found = int(str(number)) if number not in (None, "") and str(number).isdigit() else None
-    return Trade(symbol, float(str(price)), float(str(size)), maker, at, at, found)
-
-
-def _table(lines: Iterable[bytes], head: Sequence[str], symbol: str, path: Path) -> Iterator[Trade] | None:
-    """A CSV file's trades, or None where its columns are those of bars. Raises ConfigError for quotes."""
-    if {"bid", "ask"} <= set(head):
-        raise ConfigError(f"{path}: holds quotes, not trades")
-    if head[0].isdigit() and len(head) in (6, 7, 8) and head[-1 if len(head) == 6 else -2] in ("true", "false"):
-        time, maker = (5, 6) if len(head) == 8 else (4, 5)
-        return _rows(lines, symbol, path, (time, 1, 2, maker, 0), skip=0)
-    places = [next((head.index(n) for n in names if n in head), None) for names in (_TIMES, _PRICES, _SIZES)]
-    if None in places:
-        return None
-    side = next((head.index(n) for n in ("side", "is_buyer_maker", "isbuyermaker") if n in head), None)
-    number = next((head.index(n) for n in _IDS if n in head), None)
-    return _rows(lines, symbol, path, (*places, side, number), skip=1)
-
-
-def _rows(lines: Iterable[bytes], symbol: str, path: Path, places: Sequence[int | None], skip: int) -> Iterator[Trade]:
-    time, price, size, side, number = places
-    makers = {"sell": True, "true": True, "buy": False, "false": False}
-    for count, row in enumerate(csv.reader(line.decode() for line in lines), 1):
-        if count <= skip or not row:
-            continue
-        try:
-            at = to_micros(float(row[time or 0]))
-            maker = None if side is None else makers.get(row[side].lower())
-            found = int(row[number]) if number is not None and row[number].isdigit() else None
-            yield Trade(symbol, float(row[price or 0]), float(row[size or 0]), maker, at, at, found)
-        except (ValueError, IndexError, OverflowError) as error:
-            raise ConfigError(f"{path}: line {count}: {error}") from error
-
-
-def _columns(path: Path, symbol: str) -> Iterator[Trade]:
+def _columns(path: Path, given: str | None, stats: FeedStats) -> Iterator[Trade]:
     """Feather and Parquet: trades where there are prices and amounts, else bars."""
     try:
         from pyarrow import feather, parquet
@@ -235,10 +203,10 @@ def _columns(path: Path, symbol: str) -> Iterator[Trade]:
     name = path.name.lower()
     table = feather.read_table(path) if name.endswith(".feather") else parquet.read_table(path)
     if not {"timestamp", "price", "amount"} <= set(table.column_names):
-        yield from _bars(path)
+        yield from _bars(path, given, stats)
         return
-    columns = table.to_pydict()
+    columns, symbol = table.to_pydict(), given or symbol_of(path)
     nothing = [None] * table.num_rows
     sides, ids = columns.get("side", nothing), columns.get("id", nothing)
-    for row in zip(columns["timestamp"], columns["price"], columns["amount"], sides, ids, strict=True):
-        yield _row(symbol, *row)
+    for found in zip(columns["timestamp"], columns["price"], columns["amount"], sides, ids, strict=True):
+        yield row(symbol, *found)

@@ -61,7 +61,8 @@ def train_model(symbol: str, data: Sequence[str], title: str, who: str = "", **o
         )
     except (SixbotError, TypeError) as error:
         return {"status": "failed", "reason": str(error)}
-    return {"status": "valid", "id": document["id"], "metrics": document["metrics"], "report": document["report"]}
+    found = {name: document.get(name) for name in ("id", "metrics", "report", "warnings")}
+    return {"status": "valid", **found}
 
 
 class JobCancelled(SixbotError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from shared.errors import SixbotError, shorten
@@ -41,6 +41,13 @@ def _too_small(text: str, number: float) -> bool:
     return abs(number) < sys.float_info.min and not _ZERO.match(text)
 
 
+def _all_plain(values: Sequence[str], numbers: Sequence[float]) -> bool:
+    """Whether all are finite and none is too small; seldom more than two looks at each."""
+    if not all(map(math.isfinite, numbers)):
+        return False
+    return min(map(abs, numbers)) >= sys.float_info.min or not any(map(_too_small, values, numbers))
+
+
 def numbers_line(fields: Mapping[str, str], name: str, count: int, where: str) -> list[float]:
     """``count`` finite numbers. The whole line at once, since a model may hold millions; one by one to name a fault."""
     line = fields.get(name, "")
@@ -48,7 +55,7 @@ def numbers_line(fields: Mapping[str, str], name: str, count: int, where: str) -
     if len(values) == count and _FLOATS.fullmatch(line):
         with suppress(ValueError):
             numbers = list(map(float, values))
-            if all(map(math.isfinite, numbers)) and not any(map(_too_small, values, numbers)):
+            if _all_plain(values, numbers):
                 return numbers
     values = [value for value in line.split(" ") if value]
     if len(values) != count:
@@ -85,7 +92,7 @@ def optional_line(fields: Mapping[str, str], name: str, count: int, where: str, 
     if _FLOATS.fullmatch(line):
         with suppress(ValueError):
             numbers = list(map(float, values))
-            if all(map(math.isfinite, numbers)) and not any(map(_too_small, values, numbers)):
+            if _all_plain(values, numbers):
                 return
     for value in values:
         if math.isinf(one_float(value, where + name)) and value[-1].isdigit():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,6 @@ from worker.models.stream_training import StreamResult
 
 WIDTH, ROW, PLOT = 640, 18, 320
 MARGIN = 40
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}"
-    "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .8rem;border-bottom:1px solid #d0d7de;"
-    "text-align:right}td:first-child,th:first-child{text-align:left}svg text{font:12px system-ui,sans-serif}"
-    "h2{margin-top:2rem}"
-)
 _HOW = "every row by a model that knew only what was over before it, {} s between them."
 _CALIBRATION = (
     "Ten groups of equal size: predicted probability across, observed share upwards. On the line, a probability means "
@@ -56,19 +51,22 @@ def page(result: StreamResult, title: str) -> str:
     return "".join(
         (
             '<!doctype html><html lang="en"><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width">',
-            f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>",
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            f"<title>{escape(title)}</title><style>{files('worker').joinpath('report.css').read_text()}</style>",
+            f"<body><main><section><h1>{escape(title)}</h1>",
+            *(f'<p class="warning">{escape(words)}.</p>' for words in result.model.facts.get("warnings", ())),
             f"<p>Judged walking forward: {_HOW.format(result.model.facts['trained_for']['gap_seconds'])}</p>",
             _table(("", "", ""), figures),
-            f"<h2>Calibration</h2><p>{_CALIBRATION}</p>",
+            f"</section><section><h2>Calibration</h2><p>{_CALIBRATION}</p>",
             calibration_svg(result.calibration),
-            "<h2>Importance</h2><p>Share of the gain.</p>",
+            "</section><section><h2>Importance</h2><p>Share of the gain.</p>",
             importance_svg(result.importance),
-            "<h2>Folds</h2>",
+            "</section><section><h2>Folds</h2>",
             _folds(result.folds),
-            "<h2>Trained for</h2>",
+            "</section><section><h2>Trained for</h2>",
             _table(("", "", ""), trained),
-            "</html>\n",
+            "</section></main></body></html>\n",
         )
     )
 
@@ -81,7 +79,7 @@ def importance_svg(shares: Sequence[tuple[str, float]]) -> str:
         y, wide = number * ROW, (WIDTH - 240) * share / most
         bars.append(
             f'<text x="150" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
-            f'<rect x="160" y="{y + 2}" width="{wide:.1f}" height="{ROW - 4}" fill="#2f6feb"/>'
+            f'<rect x="160" y="{y + 2}" width="{wide:.1f}" height="{ROW - 4}" fill="var(--line)"/>'
             f'<text x="{165 + wide:.1f}" y="{y + 13}">{share:.1%}</text>'
         )
     return _svg(WIDTH, ROW * len(shares), "importance of the features", "".join(bars))
@@ -98,9 +96,9 @@ def calibration_svg(groups: Sequence[tuple[float, float, int]]) -> str:
         return MARGIN / 2 + PLOT * (1 - value / top)
 
     parts = [
-        f'<line x1="{x(0)}" y1="{y(0)}" x2="{x(top)}" y2="{y(0)}" stroke="#57606a"/>',
-        f'<line x1="{x(0)}" y1="{y(0)}" x2="{x(0)}" y2="{y(top)}" stroke="#57606a"/>',
-        f'<line x1="{x(0)}" y1="{y(0)}" x2="{x(top)}" y2="{y(top)}" stroke="#8c959f" stroke-dasharray="4"/>',
+        f'<line x1="{x(0)}" y1="{y(0)}" x2="{x(top)}" y2="{y(0)}" stroke="var(--soft)"/>',
+        f'<line x1="{x(0)}" y1="{y(0)}" x2="{x(0)}" y2="{y(top)}" stroke="var(--soft)"/>',
+        f'<line x1="{x(0)}" y1="{y(0)}" x2="{x(top)}" y2="{y(top)}" stroke="var(--soft)" stroke-dasharray="4"/>',
     ]
     for part in range(5):
         value = top * part / 4
@@ -108,7 +106,7 @@ def calibration_svg(groups: Sequence[tuple[float, float, int]]) -> str:
         parts.append(f'<text x="{x(0) - 5}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.2f}</text>')
     for mean, share, count in groups:
         parts.append(
-            f'<circle cx="{x(mean):.1f}" cy="{y(share):.1f}" r="5" fill="#2f6feb">'
+            f'<circle cx="{x(mean):.1f}" cy="{y(share):.1f}" r="5" fill="var(--line)">'
             f"<title>{count:,} rows: predicted {mean:.3f}, observed {share:.3f}</title></circle>"
         )
     return _svg(PLOT + 2 * MARGIN, PLOT + MARGIN + 10, "calibration", "".join(parts))
@@ -124,7 +122,7 @@ def _svg(width: float, height: float, label: str, inside: str) -> str:
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(h)}</th>" for h in headings)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table>{f'<tr>{head}</tr>' if any(headings) else ''}{body}</table>"
+    return f'<div class="scroll"><table>{f"<tr>{head}</tr>" if any(headings) else ""}{body}</table></div>'
 
 
 def _folds(folds: Sequence[dict[str, Any]]) -> str:

@@ -87,15 +87,20 @@ def run_stream_job(
     tell: Tell,
     contracts: Contracts | None = None,
 ) -> dict[str, Any]:
-    """Train, write the report into ``folder``, register; returns the document, ``report`` naming the page.
+    """Train, write the report into ``folder``, register; returns the document, ``report`` naming the page and
+    ``warnings`` saying what the figures cannot be trusted for, where there is anything.
 
     An interruption at any point leaves neither a report nor a model. Raises ConfigError, ModelError or StoreError.
     """
     name, symbol = checked_name(order.name), checked_symbol(order.symbol)
     job = stream_job(order, bots)
     tell("reading", 0, len(paths))
-    series = recorded_candles(paths, symbol, lambda done: tell("reading", done, len(paths)), contracts)
+    warnings: list[str] = []
+    series = recorded_candles(paths, symbol, lambda done: tell("reading", done, len(paths)), contracts, warnings.append)
     result = train_stream(series, job, lambda done, total: tell("training", done, total))
+    result.model.metrics["made_up_share"] = len(warnings) / len(paths)
+    if warnings:
+        result.model.facts["warnings"] = warnings
     report = folder / f"{hashlib.sha256(result.model.text.encode()).hexdigest()[:16]}.html"
     write_report(report, result, f"{name}: {symbol}")
     try:

@@ -127,13 +127,16 @@ class GrokPredictor:
         clock: Clock,
         tickers: Sequence[str],
         horizon_minutes: int,
+        daily_tokens: int = 0,
     ) -> None:
+        """``daily_tokens`` is the cap of a UTC day; 0 is none."""
         self._client, self._market, self._store, self._clock = client, market, store, clock
-        self._tickers, self._horizon = tuple(tickers), horizon_minutes
+        self._tickers, self._horizon, self._daily_tokens = tuple(tickers), horizon_minutes, daily_tokens
 
     def run(self) -> dict[str, str]:
         """Returns why a ticker has no prediction. Raises PredictionError and StoreError; then nothing is written."""
         now = self._clock.now()
+        self._check_cap()
         try:
             bars = self._market.bars(self._tickers, BARS, now)
         except VenueUnavailable as error:
@@ -149,6 +152,29 @@ class GrokPredictor:
         self._store.merge_json(self._store.keys.predictions, lambda found: {**found, **entries} if entries else None)
         return {**{t: "no bars" for t in self._tickers if t not in asked}, **notes}
 
+    def _check_cap(self) -> None:
+        """Raises PredictionError where the day's tokens are used; the first time on a day it is an event too.
+
+        The call before may go beyond the cap: what it will cost is known afterwards only.
+        """
+        if not self._daily_tokens:
+            return
+        key, client = self._key(), self._store.client
+        with translated_errors():
+            found = cast("bytes | None", client.hget(key, "total"))
+        used = int(found) if found is not None and found.isdigit() else 0
+        if used < self._daily_tokens:
+            return
+        why = f"grok: {used:,} tokens are used today, and GROK_DAILY_TOKENS is {self._daily_tokens:,}"
+        with translated_errors():
+            refused = client.hincrby(key, "refused", 1)
+        if refused == 1:
+            self._store.add_event(self._store.keys.events, {"event": "grok_cap", "problem": why})
+        raise PredictionError(f"{why}: not asked until the next day (UTC)")
+
+    def _key(self) -> str:
+        return self._store.keys.grok_tokens(self._clock.now().date().isoformat())
+
     def _question(self, asked: Sequence[str], bars: Mapping[str, Sequence[Bar]]) -> str:
         shown = {
             ticker: {
@@ -161,7 +187,7 @@ class GrokPredictor:
         return json.dumps({"horizon_minutes": self._horizon, "bar_minutes": 1, "tickers": shown})
 
     def _count(self, usage: Usage) -> None:
-        key = self._store.keys.grok_tokens(self._clock.now().date().isoformat())
+        key = self._key()
         with translated_errors(), self._store.client.pipeline(transaction=True) as pipe:
             _add(pipe, key, {"calls": 1, "prompt": usage.prompt, "completion": usage.completion})
             _add(pipe, key, {"reasoning": usage.reasoning, "total": usage.total})

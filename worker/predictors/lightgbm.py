@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.errors import PredictionError
+from shared.models import CHANGE_OBJECTIVES
 from worker.core.bar_features import NAMES, VERSION, WINDOW, feature_matrix, session_minute, session_of
 from worker.core.types import Bar, Prediction
 from worker.models.booster import import_lightgbm
@@ -30,8 +31,8 @@ class LoadedModel:
         facts = check_text(text.encode())
         if facts.feature_names != NAMES:
             raise ModelRefused("feature_names", f"are not those of {VERSION}", " ".join(facts.feature_names))
-        if facts.num_class != 1:
-            raise ModelRefused("num_class", "a cycle model predicts one figure", facts.num_class)
+        if facts.objective not in CHANGE_OBJECTIVES:
+            raise ModelRefused("objective", "a cycle model predicts a change", facts.objective)
         self.source = source
         try:
             self._booster = lightgbm.Booster(model_str=text)

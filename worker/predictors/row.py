@@ -15,17 +15,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 from shared.errors import PredictionError
+from shared.models import CHANGE_OBJECTIVES, CLASS_OBJECTIVES, PROBABILITY_OBJECTIVES
 from worker.core.features import FEATURE_NAMES, FEATURE_VERSION
 from worker.models.booster import import_lightgbm
 from worker.models.validation import ModelFacts, ModelRefused, check_text
 
 Kind = Literal["probability", "change_pct"]
 
-CHANGE_OBJECTIVES = frozenset(
-    {"regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie"}
-)
-CLASS_OBJECTIVES = frozenset({"multiclass", "multiclassova"})
-PROBABILITY_OBJECTIVES = frozenset({"binary", "cross_entropy"}) | CLASS_OBJECTIVES
 TOLERANCE = 1e-12
 ROWS_TRIED = 16
 _INIT, _PREDICT, _FREE = (

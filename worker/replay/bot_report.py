@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from importlib.resources import files
 from typing import Any
 
 from shared.clock import rfc3339
@@ -12,17 +11,19 @@ from worker.core.positions import Position
 from worker.core.trades import moment_of
 from worker.core.types import ExitReason
 from worker.replay.bots import BotReplayResult
-from worker.replay.report import drawdown_of, equity_row, fill_row, fills_in, svg_curve
+from worker.replay.report import drawdown_of, equity_row, fill_row, fills_in, render_page
 
 ZERO = Decimal(0)
-SHOWN = 500
 
 
-def bot_report(result: BotReplayResult, model: dict[str, Any], files_used: Sequence[str]) -> dict[str, Any]:
-    """The whole report as JSON values."""
+def bot_report(
+    result: BotReplayResult, model: dict[str, Any], files_used: Sequence[str], warnings: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The whole report as JSON values; ``warnings`` say what its figures cannot be trusted for."""
     return {
         "starting_cash": str(result.options.cash),
         "complete": result.complete,
+        "warnings": list(warnings),
         "data": {"replayed": list(files_used)},
         "model": model,
         "bot": result.settings.plain(),
@@ -111,8 +112,4 @@ def bot_summary(result: BotReplayResult) -> dict[str, Any]:
 
 def render_bot(document: dict[str, Any]) -> str:
     """One page that needs nothing else: no script, no request."""
-    from jinja2 import Environment
-
-    template = Environment(autoescape=True).from_string(files("worker.replay").joinpath("bot_report.html").read_text())
-    curve = svg_curve([(row["time"], float(row["equity"])) for row in document["equity"]])
-    return template.render(report=document, summary=document["summary"], curve=curve, shown=SHOWN)
+    return render_page("bot_report.html", document)

@@ -21,6 +21,7 @@ from worker.core.ledger import Change
 from worker.core.matching import EngineOptions, exact
 from worker.core.trades import SECOND, Trade, moment_of
 from worker.core.types import Instrument, LastPrice, OrderType, Side
+from worker.feeds.trade_files import TRADES_A_BAR
 from worker.replay.run import EquityPoint
 from worker.trading.bots.pipeline import RHYTHM, Crossing, Decision, Lane, Pipeline, Rhythm, RowModel
 from worker.trading.bots.runner import BotRunner
@@ -107,6 +108,16 @@ def _places(value: float) -> int:
     return max(-int(exact(value).normalize().as_tuple().exponent), 0)
 
 
+def bar_reaches(trades: Sequence[Trade]) -> dict[int, tuple[Decimal, Decimal]]:
+    """Low and high of the bar that each of these trades was made from, by its time: four a bar, in order."""
+    found = {}
+    for number in range(0, len(trades), TRADES_A_BAR):
+        bar = trades[number : number + TRADES_A_BAR]
+        reach = exact(min(t.price for t in bar)), exact(max(t.price for t in bar))
+        found.update({t.received_at: reach for t in bar})
+    return found
+
+
 class BotReplay:
     """One bot over one recording."""
 
@@ -118,12 +129,18 @@ class BotReplay:
         switches: Switches,
         options: BotReplayOptions,
         instrument: Instrument | None = None,
+        *,
+        from_bars: bool = False,
     ) -> None:
-        """Raises ConfigError where the recording has no trade of the bot's symbol."""
+        """With ``from_bars`` the trades are those of ``bar_trades``, and no fill lies outside its bar.
+
+        Raises ConfigError where the recording has no trade of the bot's symbol.
+        """
         self._trades = [t for t in trades if t.symbol == settings.symbol]
         if not self._trades:
             found = ", ".join(sorted({t.symbol for t in trades})) or "no trades"
             raise ConfigError(f"symbol: the recording has no trade of {settings.symbol}, it has {found}")
+        self._reach = bar_reaches(self._trades) if from_bars else {}
         dice = random.Random(options.seed)  # noqa: S311 - repeatable on purpose
         self._clock = ReplayClock(self._trades[0].received_at)
         calendar = TradingCalendar(ZoneInfo(options.day_zone))
@@ -199,7 +216,7 @@ class BotReplay:
     def _match(self, trade: Trade) -> None:
         """A trade that may fill something."""
         self._clock.micros = max(self._clock.micros, trade.received_at)
-        self.result.venue.trade(self._symbol, exact(trade.price))
+        self.result.venue.trade(self._symbol, exact(trade.price), self._reach.get(trade.received_at))
         self._act()
 
     def _act(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib.resources import files
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from worker.trading.memory import MemoryLedger
 ZERO = Decimal(0)
 CURVE_POINTS = 1500
 WIDTH, HEIGHT = 1000, 260
-SHOWN_FILLS = 500
+SHOWN_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +147,25 @@ def write_report(
 
 def render(document: dict[str, Any]) -> str:
     """One page that needs nothing else: no script, no request."""
+    return render_page("report.html", document)
+
+
+def render_page(name: str, document: dict[str, Any]) -> str:
+    """A page of this folder, with the style that all reports share and the curves of its equity and drawdown."""
     from jinja2 import Environment
 
-    environment = Environment(autoescape=True)
-    template = environment.from_string(files("worker.replay").joinpath("report.html").read_text())
-    curve = svg_curve([(row["time"], float(row["equity"])) for row in document["equity"]])
-    return template.render(report=document, summary=document["summary"], curve=curve, shown=SHOWN_FILLS)
+    template = Environment(autoescape=True).from_string(files("worker.replay").joinpath(name).read_text())
+    points = [(row["time"], float(row["equity"])) for row in document["equity"]]
+    tops = accumulate((value for _, value in points), max, initial=float(document["starting_cash"]))
+    falls = [(time, value - top) for (time, value), top in zip(points, islice(tops, 1, None), strict=True)]
+    return template.render(
+        report=document,
+        summary=document["summary"],
+        style=files("worker").joinpath("report.css").read_text(),
+        curve=svg_curve(points),
+        fall=svg_curve(falls),
+        shown=SHOWN_ROWS,
+    )
 
 
 def svg_curve(points: list[tuple[str, float]]) -> dict[str, Any] | None:

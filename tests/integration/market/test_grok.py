@@ -77,6 +77,23 @@ def test_predictions_when_the_source_answers_seldom_hold_as_long_as_it_says(grok
     assert set(DocumentPredictor(store, 1200).predict(["AAPL"], Bars(), later, 15).predictions) == {"AAPL"}
 
 
+def test_question_when_the_days_tokens_are_used_is_not_asked_and_that_is_told_once(
+    server: XaiServer, store: Store
+) -> None:
+    clock = ManualClock(NOW)
+    grok = GrokPredictor(GrokClient(KEY, server.url, "grok-4", 5), Bars(), store, clock, TICKERS, 60, 6000)
+    grok.run()
+    for _ in range(2):
+        with pytest.raises(PredictionError, match="6,690 tokens are used today, and GROK_DAILY_TOKENS is 6,000"):
+            grok.run()
+    assert (len(server.asked), tokens(store)["refused"]) == (1, 2)
+    events = [fields[b"event"] for _, fields in store.client.xrange(store.keys.events)]
+    assert events == [b"grok_cap"]
+    clock.advance(86_400)
+    grok.run()
+    assert len(server.asked) == 2
+
+
 @pytest.mark.parametrize(
     "text",
     [

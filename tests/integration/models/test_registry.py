@@ -23,23 +23,28 @@ from worker.core.features import FEATURE_NAMES, FEATURE_VERSION
 from worker.models.booster import import_lightgbm
 from worker.models.judge import validate
 from worker.models.registry import ModelRegistry, facts_fields
-from worker.models.validation import check_text
+from worker.models.validation import ModelRefused, check_text
+from worker.predictors.lightgbm import LoadedModel
 from worker.predictors.slot import ModelSlot
 
 ACTOR = Actor("test", "cli")
 
 
-def trained(names: tuple[str, ...], seed: int = 6) -> bytes:
+def trained(names: tuple[str, ...], seed: int = 6, objective: str = "binary") -> bytes:
     lightgbm = import_lightgbm()
     x = np.random.default_rng(seed).normal(size=(200, len(names)))
     data = lightgbm.Dataset(x, (x[:, 0] > 0).astype(float), feature_name=list(names), params={"verbosity": -1})
-    parameters = {"objective": "binary", "num_threads": 1, "verbosity": -1, "num_leaves": 4}
+    parameters = {"objective": objective, "num_threads": 1, "verbosity": -1, "num_leaves": 4}
     return lightgbm.train(parameters, data, 5).model_to_string().encode()
 
 
 @pytest.fixture(scope="module")
 def texts() -> dict[str, bytes]:
-    return {"stream": trained(FEATURE_NAMES), "other": trained(FEATURE_NAMES, 7), "cycle": trained(NAMES)}
+    return {
+        "stream": trained(FEATURE_NAMES),
+        "other": trained(FEATURE_NAMES, 7),
+        "cycle": trained(NAMES, objective="regression"),
+    }
 
 
 @pytest.fixture
@@ -248,6 +253,24 @@ def test_slot_when_models_change_swaps_between_two_predictions(
     assert before.predict([0.5] * 30) != slot.current.predict([0.5] * 30)
     assert slot.refresh(99)
     assert (slot.current, slot.problem) == (None, "there is no model 99")
+
+
+def test_assignment_when_the_model_predicts_something_else_is_refused(
+    registry: ModelRegistry, store: Store, texts: dict[str, bytes]
+) -> None:
+    """A probability taken for a change would buy everything, always."""
+    number = valid(registry, trained(NAMES))
+    with pytest.raises(ModelConflict, match="objective: bot 1 needs a change, which 'binary' does not predict"):
+        registry.assign(number, 1, ACTOR)
+    with pytest.raises(ModelRefused, match="objective: a cycle model predicts a change"):
+        LoadedModel(registry.raw(number).decode(), "t")
+    bot(store, 7)
+    ranked = registry.upload(texts["stream"], "m", "*", ACTOR)
+    registry.record(
+        ranked["id"], ranked["sha256"], {"status": "valid", "feature_version": 1, "objective": "lambdarank"}
+    )
+    with pytest.raises(ModelConflict, match="objective: bot 7 needs a probability or a change"):
+        registry.assign(ranked["id"], 7, ACTOR)
 
 
 def test_slot_when_the_text_was_changed_behind_the_verdict_loads_nothing(

@@ -14,7 +14,7 @@ from shared.control import Actor
 from shared.errors import ConfigError
 from shared.models import ModelConflict, ModelError
 from shared.store import Store
-from tests.market_files import write_trades
+from tests.market_files import write_bars, write_trades
 from worker.models.recorded import recorded_candles
 from worker.models.registry import ModelRegistry
 from worker.models.stream_job import Order, Tell, run_stream_job
@@ -54,6 +54,8 @@ def test_job_when_run_registers_a_model_that_its_bot_uses_and_draws_a_report(
     assert (document["status"], document["feature_version"], document["objective"]) == ("valid", 1, "binary")
     assert (document["symbol"], document["assigned_to"]) == ("BTCUSDC", [7])
     assert store.get_json("bot:7")["model_id"] == document["id"]
+    assert document["metrics"]["made_up_share"] == 0
+    assert "warnings" not in document
     assert document["trained_for"]["confidence_threshold"] == 0.3
     assert {"auc", "precision_at_threshold", "pnl_per_trade", "pnl_per_trade_always"} <= set(document["metrics"])
     page = (tmp_path / document["report"]).read_text()
@@ -63,6 +65,17 @@ def test_job_when_run_registers_a_model_that_its_bot_uses_and_draws_a_report(
     slot = ModelSlot(ModelRegistry(store, SystemClock()))
     slot.refresh(document["id"])
     assert slot.current is not None, slot.problem
+
+
+def test_job_when_it_learns_from_bars_says_that_their_seconds_are_made_up(
+    store: Store, trades: Path, tmp_path: Path
+) -> None:
+    bars = write_bars(tmp_path / "minutes.csv", 120)
+    document = run(store, Order("BTCUSDC", "m", **ASKED), [trades, bars], tmp_path)
+    assert document["metrics"]["made_up_share"] == 0.5
+    assert len(document["warnings"]) == 1
+    assert document["warnings"][0].startswith("minutes.csv holds bars, no trades")
+    assert "minutes.csv holds bars" in (tmp_path / document["report"]).read_text()
 
 
 def test_job_when_repeated_gives_the_same_text(store: Store, trades: Path, tmp_path: Path) -> None:

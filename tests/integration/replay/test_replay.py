@@ -38,7 +38,7 @@ def replay(folder: Path, data: list[Path], train: list[Path], settings: object =
     done = run(folder, [*arguments, "--out", str(folder / "report"), *more])
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads((folder / "report" / "report.json").read_text())
-    assert (folder / "report" / "report.html").read_text().count("<svg") == 1
+    assert (folder / "report" / "report.html").read_text().count("<svg") == 2
     return report
 
 

@@ -14,6 +14,7 @@ from shared.bots import default_bot
 from shared.clock import parse_rfc3339
 from tests.builders import switches
 from tests.market import SPOT
+from tests.market_files import write_bars
 from tests.servers.bots import model_text
 from tests.servers.stack import FREE_RISK
 from worker.cli.main import app
@@ -73,6 +74,47 @@ def test_replay_of_a_bot_when_repeated_writes_the_same_report_and_its_figures_ad
         sign = 1 if fill["side"] == "sell" else -1
         cash += sign * Decimal(fill["qty"]) * Decimal(fill["price"]) - Decimal(fill["fee"])
     assert cash == Decimal(report["equity"][-1]["cash"])
+
+
+def test_replay_of_a_bot_when_on_bars_fills_inside_them_and_warns(files: dict[str, Path], tmp_path: Path) -> None:
+    """A gap at the open and slippage beyond the low would else give prices that the bar does not have."""
+    bars = write_bars(tmp_path / "minutes.csv", 90)
+    rows = [line.split(",") for line in bars.read_text().splitlines()[1:]]
+    reach = {int(row[0]) // 1000: (Decimal(row[3]), Decimal(row[2])) for row in rows}
+    files["bot.json"].write_text(json.dumps({**BOT, "capital_per_trade": 20_000, "holding_time": 40}))
+    words = ["replay", "--data", str(bars), "--bot", "7", "--bot-json", str(files["bot.json"])]
+    words += ["--model", str(files["model.txt"]), "--settings", str(files["risk.json"]), "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "warning: minutes.csv holds bars" in done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert "minutes.csv holds bars" in report["warnings"][0]
+    assert len(report["fills"]) > 10
+    for fill in report["fills"]:
+        low, high = reach[int(parse_rfc3339(fill["time"]).timestamp()) // 60 * 60]
+        assert low <= Decimal(fill["price"]) <= high
+        assert parse_rfc3339(fill["decision_time"]) <= parse_rfc3339(fill["time"])
+
+
+@pytest.mark.parametrize("speed", ["0", "-1", "fast", "nan", "inf", "x"])
+def test_replay_of_a_bot_when_its_speed_is_none_says_what_is(
+    files: dict[str, Path], tmp_path: Path, speed: str
+) -> None:
+    words = ["replay", "--data", "none.csv", "--bot", "7", "--bot-json", str(files["bot.json"]), "--speed", speed]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, "--speed: must be max, real, or" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("speed", ["100000x", "100000"])
+def test_replay_of_a_bot_when_at_a_speed_writes_the_same_report(
+    files: dict[str, Path], tmp_path: Path, speed: str
+) -> None:
+    bars = write_bars(tmp_path / "minutes.csv", 10)
+    words = ["replay", "--data", str(bars), "--bot", "7", "--bot-json", str(files["bot.json"])]
+    words += ["--model", str(files["model.txt"]), "--settings", str(files["risk.json"])]
+    for folder, more in (("a", []), ("b", ["--speed", speed])):
+        assert CliRunner().invoke(app, [*words, "--out", str(tmp_path / folder), *more]).exit_code == 0
+    assert (tmp_path / "a" / "report.json").read_bytes() == (tmp_path / "b" / "report.json").read_bytes()
 
 
 @pytest.mark.parametrize(

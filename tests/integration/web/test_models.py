@@ -25,7 +25,7 @@ def judged(store: Store, model_id: int, **fields: object) -> None:
     """What validation would have written."""
     key = store.keys.model(model_id)
     document = json.loads(store.read_raw(key) or b"{}")
-    store.put_json(key, document | {"status": "valid", "feature_version": 1} | fields)
+    store.put_json(key, document | {"status": "valid", "feature_version": 1, "objective": "binary"} | fields)
 
 
 def test_upload_when_sent_is_stored_unused_and_a_job_is_to_judge_it(

@@ -66,9 +66,9 @@ class LocalVenue:
         self._bars[ticker].append(bar)
         return self._push(updates) if updates else updates
 
-    def trade(self, ticker: str, price: Decimal) -> list[OrderUpdate]:
-        """One trade of the market, now: what it reaches fills."""
-        return self._push(self.engine.on_price(ticker, price, self._clock.now()))
+    def trade(self, ticker: str, price: Decimal, within: tuple[Decimal, Decimal] | None = None) -> list[OrderUpdate]:
+        """One trade of the market, now: what it reaches fills, ``within`` its bar where it is made from one."""
+        return self._push(self.engine.on_price(ticker, price, self._clock.now(), within))
 
     def _push(self, updates: list[OrderUpdate]) -> list[OrderUpdate]:
         for update in updates:
