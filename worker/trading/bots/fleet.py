@@ -326,21 +326,24 @@ class Fleet:
     # -- status ---------------------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
-        rows: dict[int, Shown] = {}
+        due: dict[int, BotDocument] = {}
         for bot_id, bot in self._bots.items():
             if not self._status.due(bot_id, bot.document):
                 continue
             if bot.document.value.account == self._account or bot_id not in self._documents.listed:
-                feed = self._sources.shown(bot.document.value.symbol)
-                rows[bot_id] = Shown(bot.document, bot.runner, bot.lane, feed, bot.late)
+                due[bot_id] = bot.document
         try:
-            self._status.publish(rows)
+            self._status.publish(due, self._shown)
             if self._cycle is not None:
                 self._status.publish_cycle(self._cycle)
             for bot_id, document in self._elsewhere.items():
                 self._status.publish_lost(bot_id, document, self._accounts)
         except StoreRefused as error:
             self._logger.warning("bot_status_not_published", error=str(error))
+
+    def _shown(self, bot_id: int) -> Shown:
+        bot = self._bots[bot_id]
+        return Shown(bot.document, bot.runner, bot.lane, self._sources.shown(bot.document.value.symbol), bot.late)
 
     @property
     def bots(self) -> Mapping[int, BotRunner]:
