@@ -56,13 +56,14 @@ class LocalVenue:
         self._clock, self._instruments, self._is_open = clock, instruments, is_open
         self.capabilities = Capabilities(sessions=is_open is not None)
         self.engine = MatchingEngine(Book(cash), instruments.get, options, uniform)
+        self._on_bar = self.engine.on_bar
         self._bars = {ticker: deque[Bar](maxlen=KEPT_BARS) for ticker in instruments}
         self._listeners: list[Callable[[OrderUpdate], None]] = []
 
     def advance(self, ticker: str, bar: Bar) -> list[OrderUpdate]:
         """One complete bar: fills happen at its open, the price afterwards is its close."""
-        updates = self.engine.on_bar(ticker, bar)
         self._bars[ticker].append(bar)
+        updates = self._on_bar(ticker, bar)
         return self._push(updates) if updates else updates
 
     def trade(self, ticker: str, price: Decimal) -> list[OrderUpdate]:
