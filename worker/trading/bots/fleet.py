@@ -80,6 +80,10 @@ class Fleet:
         self._cycle: BotDocument | None = None
         self._elsewhere: dict[int, BotDocument] = {}
         self._loaded = -1
+        self._lanes: dict[int, Lane] = {}
+        self._symbols: frozenset[str] = frozenset()
+        self._regroup = True
+        """Whether bots came, went or changed since these two were made."""
         self._stop = threading.Event()
         self._loader = threading.Thread(target=self._load_models, name="bot-models", daemon=True)
         self._recovered = False
@@ -128,12 +132,13 @@ class Fleet:
         sender.switches, sender.epoch, sender.snapshot = switches, epoch, snapshot
         self._reload()
         stale = float(switches.risk.value.stale_data_seconds)
-        enabled = {n: b.lane for n, b in self._bots.items() if b.document.value.enabled}
+        if self._regroup:
+            self._regroup = False
+            self._lanes = {n: b.lane for n, b in self._bots.items() if b.document.value.enabled}
+            self._symbols = frozenset(lane.settings.symbol for lane in self._lanes.values())
         busy = [b for b in self._bots.values() if b.runner.busy]
-        self._sources.need(
-            {lane.settings.symbol for lane in enabled.values()}.union(*(b.runner.open_symbols for b in busy)), stale
-        )
-        self._sources.lanes(enabled)
+        self._sources.need(self._symbols.union(*(b.runner.open_symbols for b in busy)), stale)
+        self._sources.lanes(self._lanes)
         on = ready and snapshot is not None and self._recovered
         for bot in list(self._bots.values()):
             if bot.runner.idles(on=on):
@@ -266,10 +271,12 @@ class Fleet:
         if changed:
             bot.runner.manager.on_config(document.value)
             bot.lane.configure(document.value)
+            self._regroup = True
             self._logger.info("bot_configured", bot_id=bot_id, version=document.version)
 
     def _add(self, bot_id: int, document: BotDocument) -> None:
         self._status.resume(bot_id)
+        self._regroup = True
         self._bots[bot_id] = _Bot(self._new_runner(document.value), Lane(document.value, _NoModel()), document)
 
     def _drop_finished(self) -> None:
@@ -277,6 +284,7 @@ class Fleet:
             mine = bot.document.listed and bot.document.value.account == self._account
             if not mine and not bot.runner.busy:
                 del self._bots[bot_id]
+                self._regroup = True
                 if bot_id not in self._documents.listed:
                     self._status.forget(bot_id)
 
