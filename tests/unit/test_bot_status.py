@@ -1,68 +1,87 @@
-"""What a bot's status carries over from the process before."""
+"""``bot:{id}:status`` of many bots: a bounded number a look, and none is forgotten."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
 from shared.bots import default_bot
-from shared.clock import ManualClock, rfc3339
+from shared.clock import ManualClock
 from shared.store import Store
 from tests.builders import NOW
-from worker.core.bots import BotManager
+from tests.unit.test_bot_orders import Bench
+from worker.replay.bots import FixedModel
 from worker.trading.bots.documents import BotDocument
 from worker.trading.bots.pipeline import Lane
 from worker.trading.bots.status import BotStatus, Shown
 
-
-class _NoModel:
-    current = None
-    problem = "none"
+AT_ONCE, MANY = 4, 10
 
 
-class _Runner:
-    """As much of a runner as a status looks at."""
+class Crowd:
+    """Bots of which everything changes all the time; ``written`` counts by bot how often it was told."""
 
-    def __init__(self) -> None:
-        self.manager = BotManager(default_bot(7), lambda _effect: "x")
-        self.last_denial = ""
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock, self.written, self.looks = ManualClock(NOW), Counter[int](), 0
+        self.documents = {n: BotDocument(default_bot(n), "one", None) for n in range(2, MANY + 2)}
+        self.status = BotStatus(store, "default", self.clock, _silent)
+        self._runner = Bench().bot
+        put: Callable[[str, object], None] = store.put_json
+
+        def counted(key: str, value: object) -> None:
+            self.written[int(key.split(":")[1])] += 1
+            put(key, value)
+
+        monkeypatch.setattr(store, "put_json", counted)
+        monkeypatch.setattr("worker.trading.bots.status.MOST_AT_ONCE", AT_ONCE)
+
+    def show(self, bot_id: int) -> Shown:
+        document = self.documents[bot_id]
+        lane = Lane(document.value, FixedModel(None))  # type: ignore[arg-type]
+        return Shown(document, self._runner, lane, {"state": "live", "trades": self.looks}, 0)
+
+    def look(self) -> int:
+        """One turn of the trader's loop, a quarter of a second after the last; how many it wrote."""
+        before = self.written.total()
+        self.looks += 1
+        self.clock.advance(0.25)
+        self.status.publish({n: d for n, d in self.documents.items() if self.status.due(n, d)}, self.show)
+        return self.written.total() - before
 
 
-def told(store: Store, left: object) -> object:
-    """The total that a new process writes after the old one has left that status."""
-    store.put_json("bot:7:status", left)
-    status = BotStatus(store, "default", ManualClock(NOW), lambda _kind, **_fields: None)
-    status.resume(7)
-    shown = Shown(BotDocument(default_bot(7), "", None), _Runner(), Lane(default_bot(7), _NoModel()), {}, 0)  # type: ignore[arg-type]
-    status.publish({7: shown})
-    found = store.get_json("bot:7:status")
-    assert isinstance(found, dict)
-    return found["unprotected_seconds_total"]
+@pytest.fixture
+def crowd(store: Store, monkeypatch: pytest.MonkeyPatch) -> Crowd:
+    return Crowd(store, monkeypatch)
 
 
-@pytest.mark.parametrize(("quantity", "total"), [("10", 95.5), ("0", 5.5)])
-def test_unprotected_seconds_when_a_position_was_open_count_the_time_without_a_trader(
-    store: Store, quantity: str, total: float
-) -> None:
-    """Nobody watched its stop-loss meanwhile."""
-    dead_since = rfc3339(NOW - timedelta(seconds=90))
-    positions = [{"quantity": quantity}]
-    left = {"unprotected_seconds_total": 5.5, "positions": positions, "updated_at": dead_since}
-    assert told(store, left) == total
+def test_status_when_more_bots_change_than_are_written_at_once_gives_each_its_turn(crowd: Crowd) -> None:
+    written = [crowd.look() for _ in range(40)]
+    assert max(written) == AT_ONCE
+    counts = [crowd.written[n] for n in crowd.documents]
+    assert min(counts) >= 8  # once a second, as a bot alone has it
+    assert max(counts) - min(counts) <= 1
 
 
-@pytest.mark.parametrize(
-    "left",
-    [
-        {"unprotected_seconds_total": 10**400},
-        {"unprotected_seconds_total": -1},
-        {"unprotected_seconds_total": True, "positions": 5},
-        {"positions": [{"quantity": "NaN"}, {"quantity": 3}, 4], "updated_at": "yesterday"},
-        {"positions": [{"quantity": "1"}], "updated_at": 10**400},
-        {"positions": [{"quantity": "1"}], "updated_at": rfc3339(NOW + timedelta(days=1))},
-        [],
-    ],
-)
-def test_unprotected_seconds_when_the_status_was_mangled_begin_anew(store: Store, left: object) -> None:
-    assert told(store, left) == 0
+def test_status_when_a_document_changes_in_a_crowd_tells_it_with_the_next_look(crowd: Crowd) -> None:
+    for _ in range(7):
+        crowd.look()
+    last = MANY + 1
+    crowd.documents[last] = BotDocument(default_bot(last), "two", None)
+    before = crowd.written[last]
+    crowd.look()
+    assert crowd.written[last] == before + 1
+
+
+def test_status_when_all_documents_change_at_once_tells_every_bot_in_turn(crowd: Crowd) -> None:
+    for version in range(30):
+        for n in crowd.documents:
+            crowd.documents[n] = BotDocument(default_bot(n), str(version), None)
+        crowd.look()
+    counts = [crowd.written[n] for n in crowd.documents]
+    assert max(counts) - min(counts) <= 1
+
+
+def _silent(_kind: str, /, **_fields: object) -> None:
+    return None

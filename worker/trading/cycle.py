@@ -88,6 +88,7 @@ class Cycle:
         self._notes, self._options, self._entropy = notes, options, entropy
         self._read_switches, self._progress = read_switches, progress
         self._instruments: dict[str, Instrument] = {}
+        self._thresholds: tuple[TradingSettings, tuple[Decimal, Decimal]] | None = None
 
     def run(self, switches: Switches, epoch: int, snapshot: Snapshot) -> CycleReport:
         """One cycle on what ``snapshot`` found. Raises StoreUnreachable and VenueUnavailable; the caller pauses."""
@@ -114,6 +115,12 @@ class Cycle:
             return False
         report.predictions, report.notes = dict(found.predictions), dict(found.notes)
         return True
+
+    def thresholds(self, settings: TradingSettings) -> tuple[Decimal, Decimal]:
+        """Made anew only for other settings."""
+        if self._thresholds is None or self._thresholds[0] is not settings:
+            self._thresholds = (settings, thresholds(settings))
+        return self._thresholds[1]
 
     def instrument(self, ticker: str) -> Instrument:
         """Cached for the life of the process: lot and tick sizes do not change under an order."""
@@ -160,12 +167,14 @@ class _Run:
         return True
 
     def _consider(self, ticker: str) -> bool:
+        change = Decimal(repr(float(self._report.predictions[ticker].change_pct)))
         for _ in range(_ATTEMPTS_AFTER_A_CHANGE):
             settings, limits = self._switches.settings.value, self._switches.risk.value
-            if self._signal(ticker, settings, ANY_HOLDING) is None:
+            buy_above, sell_below = self._cycle.thresholds(settings)
+            if signal(change, buy_above, sell_below, ANY_HOLDING) is None:
                 return True  # nothing to do whatever is held, so the book need not be read
             view = self._view()
-            side = self._signal(ticker, settings, view.held.get(ticker, ZERO))
+            side = signal(change, buy_above, sell_below, view.held.get(ticker, ZERO))
             if side is None:
                 return True
             last, instrument = self._market(ticker)
@@ -191,11 +200,6 @@ class _Run:
             self._report.aborted = str(denial)
             return False
         return denial.code != "TRADES_PER_RUN"
-
-    def _signal(self, ticker: str, settings: TradingSettings, held: Decimal) -> Side | None:
-        buy_above, sell_below = thresholds(settings)
-        change = Decimal(repr(float(self._report.predictions[ticker].change_pct)))
-        return signal(change, buy_above, sell_below, held)
 
     def _market(self, ticker: str) -> tuple[LastPrice, Instrument]:
         return self._cycle._venue.last_price(ticker), self._cycle.instrument(ticker)

@@ -83,6 +83,10 @@ class Fleet:
         self._venue_prices: dict[str, tuple[float, LastPrice | None]] = {}
         self._lost: dict[int, BotDocument] = {}
         self._loaded = -1
+        self._lanes: dict[int, Lane] = {}
+        self._symbols: frozenset[str] = frozenset()
+        self._regroup = True
+        """Whether bots came, went or changed since these two were made."""
         self._stop = threading.Event()
         self._loader = threading.Thread(target=self._load_models, name="bot-models", daemon=True)
         self._recovered = False
@@ -131,12 +135,13 @@ class Fleet:
         sender.switches, sender.epoch, sender.snapshot = switches, epoch, snapshot
         self._reload()
         stale = float(switches.risk.value.stale_data_seconds)
-        enabled = {n: b.lane for n, b in self._bots.items() if b.document.value.enabled}
+        if self._regroup:
+            self._regroup = False
+            self._lanes = {n: b.lane for n, b in self._bots.items() if b.document.value.enabled}
+            self._symbols = frozenset(lane.settings.symbol for lane in self._lanes.values())
         busy = [b for b in self._bots.values() if b.runner.busy]
-        self._sources.need(
-            {lane.settings.symbol for lane in enabled.values()}.union(*(b.runner.open_symbols for b in busy)), stale
-        )
-        self._sources.lanes(enabled)
+        self._sources.need(self._symbols.union(*(b.runner.open_symbols for b in busy)), stale)
+        self._sources.lanes(self._lanes)
         on = ready and snapshot is not None and self._recovered
         for bot in list(self._bots.values()):
             if bot.runner.idles(on=on):
@@ -291,10 +296,12 @@ class Fleet:
         if changed:
             bot.runner.manager.on_config(document.value)
             bot.lane.configure(document.value)
+            self._regroup = True
             self._logger.info("bot_configured", bot_id=bot_id, version=document.version)
 
     def _add(self, bot_id: int, document: BotDocument) -> None:
         self._status.resume(bot_id)
+        self._regroup = True
         self._bots[bot_id] = _Bot(self._new_runner(document.value), Lane(document.value, _NoModel()), document)
 
     def _drop_finished(self) -> None:
@@ -302,6 +309,7 @@ class Fleet:
             mine = bot.document.listed and bot.document.value.account == self._account
             if not mine and not bot.runner.busy:
                 del self._bots[bot_id]
+                self._regroup = True
                 if bot_id not in self._documents.listed:
                     self._status.forget(bot_id)
 
@@ -351,22 +359,25 @@ class Fleet:
     # -- status ---------------------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
-        rows: dict[int, Shown] = {}
+        due: dict[int, BotDocument] = {}
         for bot_id, bot in self._bots.items():
             if not self._status.due(bot_id, bot.document):
                 continue
             mine = bot.document.value.account == self._account or bot_id in self._lost
             if mine or bot_id not in self._documents.listed:
-                feed = self._sources.shown(bot.document.value.symbol)
-                rows[bot_id] = Shown(bot.document, bot.runner, bot.lane, feed, bot.late)
+                due[bot_id] = bot.document
         try:
-            self._status.publish(rows)
+            self._status.publish(due, self._shown)
             if self._cycle is not None:
                 self._status.publish_cycle(self._cycle)
             for bot_id in self._lost.keys() - self._bots.keys():
                 self._status.publish_lost(bot_id, self._lost[bot_id])
         except StoreRefused as error:
             self._logger.warning("bot_status_not_published", error=str(error))
+
+    def _shown(self, bot_id: int) -> Shown:
+        bot = self._bots[bot_id]
+        return Shown(bot.document, bot.runner, bot.lane, self._sources.shown(bot.document.value.symbol), bot.late)
 
     @property
     def bots(self) -> Mapping[int, BotRunner]:

@@ -54,6 +54,8 @@ class Sources:
         self._by_symbol: dict[str, _Source] = {}
         self._problems: dict[str, tuple[str, float]] = {}
         self._stops: dict[str, Decimal] = {}
+        self._needed: Collection[str] = ()
+        self._lanes: Mapping[int, Lane] | None = None
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._ticker = threading.Thread(target=self._tick, name="bot-clock", daemon=True)
 
@@ -63,6 +65,8 @@ class Sources:
 
     def need(self, symbols: Collection[str], stale_seconds: float) -> None:
         """Start what is missing, end what nobody needs."""
+        if symbols == self._needed and not self._problems:
+            return
         now = self._clock.monotonic()
         missing = [s for s in symbols if s not in self._by_symbol and now >= self._problems.get(s, ("", 0.0))[1]]
         for source in [s for s in self._sources if not any(x in symbols for x in s.pipeline.lines)]:
@@ -76,6 +80,7 @@ class Sources:
                     wanted |= {x for x in source.pipeline.lines if x in symbols}
                     self._end(source)
             self._begin(tuple(sorted(wanted)), now, stale_seconds)
+        self._needed = symbols
 
     def _end(self, source: _Source) -> None:
         self._sources.remove(source)
@@ -90,6 +95,7 @@ class Sources:
             self._logger.warning("no_feed", symbols=symbols, error=str(error))
             self._problems |= dict.fromkeys(symbols, (str(error), now + RETRY_SECONDS))
             return
+        self._lanes = None  # it has none yet
         pipeline = Pipeline(symbols, self._post, self.rhythm, self._lock)
         source = _Source(feed, pipeline)
         self._sources.append(source)
@@ -121,7 +127,10 @@ class Sources:
         return None if source is None else source.pipeline.lines[symbol]
 
     def lanes(self, lanes: Mapping[int, Lane]) -> None:
-        """Which bots each symbol is predicted for, by id."""
+        """Which bots each symbol is predicted for, by id; the same object says that none came, went or changed."""
+        if lanes is self._lanes:
+            return
+        self._lanes = lanes
         by_symbol: dict[str, list[Lane]] = {}
         for _, lane in sorted(lanes.items()):
             by_symbol.setdefault(lane.settings.symbol, []).append(lane)

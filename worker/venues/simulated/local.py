@@ -57,13 +57,14 @@ class LocalVenue:
         pairs = any(i.protective_pair for i in instruments.values())
         self.capabilities = Capabilities(sessions=is_open is not None, protective_pairs=pairs)
         self.engine = MatchingEngine(Book(cash), instruments.get, options, uniform)
+        self._on_bar = self.engine.on_bar
         self._bars = {ticker: deque[Bar](maxlen=KEPT_BARS) for ticker in instruments}
         self._listeners: list[Callable[[OrderUpdate], None]] = []
 
     def advance(self, ticker: str, bar: Bar) -> list[OrderUpdate]:
         """One complete bar: fills happen at its open, the price afterwards is its close."""
-        updates = self.engine.on_bar(ticker, bar)
         self._bars[ticker].append(bar)
+        updates = self._on_bar(ticker, bar)
         return self._push(updates) if updates else updates
 
     def trade(self, ticker: str, price: Decimal, within: tuple[Decimal, Decimal] | None = None) -> list[OrderUpdate]:
