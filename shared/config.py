@@ -197,7 +197,7 @@ class Config(Places):
             raise ValueError(f"must be of {', '.join(REPORTERS)}, with commas between them (got {unknown[0]})")
         return value
 
-    @field_validator("webhook_url", "grok_url", "finnhub_url", "yfinance_url", "telegram_api_url")
+    @field_validator("webhook_url", "grok_base_url", "finnhub_url", "yfinance_url", "telegram_base_url")
     @classmethod
     def _check_webhook(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("https://", "http://")):

@@ -38,8 +38,8 @@ def test_redis_url_when_a_client_takes_it_is_taken(value: str, monkeypatch: pyte
         ("ALPACA_DATA_URL", "data.alpaca.markets", "begins with http://"),
         ("ALPACA_STREAM_URL", "https://x/stream", "begins with ws://"),
         ("ACCOUNTS__OTHER__STREAM_URL", "x", "begins with ws://"),
-        ("GROK_URL", "api.x.ai", "http://"),
-        ("TELEGRAM_API_URL", "x", "http://"),
+        ("GROK_BASE_URL", "api.x.ai", "http://"),
+        ("TELEGRAM_BASE_URL", "x", "http://"),
     ],
 )
 def test_address_when_nothing_can_be_reached_by_it_is_refused_by_name(
