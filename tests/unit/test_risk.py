@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -117,6 +117,9 @@ def test_rules_when_counted_are_all_shown_to_deny() -> None:
 
 
 @given(st.decimals(allow_nan=True, allow_infinity=True), st.decimals(allow_nan=True, allow_infinity=True))
+@example(Decimal("1e28"), Decimal(1))
+@example(Decimal("1e28"), Decimal("1e-28"))
+@example(Decimal("9e999999"), Decimal("9e999999"))
 def test_judge_when_given_any_number_answers(qty: Decimal, price: Decimal) -> None:
     denial = judge_intent(replace(BUY, qty=qty, ref_price=price), BOOK, limits(), MARKET)
     if not (qty.is_finite() and price.is_finite() and qty > 0 and price > 0):

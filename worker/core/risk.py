@@ -305,9 +305,12 @@ RULES: tuple[Rule, ...] = (
 
 
 def judge_intent(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    """The first rule that denies, in the order of ``RULES``; None when all pass."""
-    for rule in RULES:
-        denial = rule(intent, book, limits, market)
-        if denial is not None:
-            return denial
+    """The first rule that denies, in the order of ``RULES``; None when all pass. What cannot be computed denies."""
+    try:
+        for rule in RULES:
+            denial = rule(intent, book, limits, market)
+            if denial is not None:
+                return denial
+    except ArithmeticError:
+        return Denial("BAD_NUMBER", f"{intent.qty} at {intent.price} is beyond what can be computed")
     return None
