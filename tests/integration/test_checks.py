@@ -34,7 +34,7 @@ def services() -> Iterator[Services]:
 
 
 def config(services: Services, key: str = KEY) -> Config:
-    urls: dict[str, Any] = {f"{name}_url": services.url for name in SERVICES}
+    urls: dict[str, Any] = dict.fromkeys(("finnhub_url", "grok_base_url", "yfinance_url"), services.url)
     return Config(_env_file=None, market_data="yfinance", finnhub_api_key=key, grok_api_key=key, **urls)
 
 

@@ -180,14 +180,17 @@ def test_bot_at_alpaca_when_its_trader_is_killed_in_any_state_finds_its_pair_and
     # killed after the venue took the pair and before the book knew
     stack.market.trade(100)
     held(stack)
+    stack.bot(7, enabled=False)  # or it might be in again before it is killed
+    stack.await_bot(7, "entries to end", lambda s: not s["enabled"])
     stack.market.trade(111)
     stack.await_closed(2)
     stack.kill("trading")
+    stack.bot(7)
     eventually(lambda: stack.market.stream.connections == 0, what="the dead trader's connection to end")
+    stack.market.trade(100)  # heard by nobody: what the next one hears first is a minute old
     stack.launch("trading", SIXBOT_FAILPOINT="submit.answered:2")
     eventually(lambda: stack.beats("trading"), what="a heartbeat")
     eventually(lambda: (stack.bot_status(7).get("model") or {"problem": 1})["problem"] is None, what="the model")
-    stack.market.trade(100)
     stack.market.warm_up()
 
     def died() -> bool:

@@ -12,7 +12,8 @@ from tests.support import eventually
 from worker.core.types import OrderRequest, OrderType, Side, TimeInForce
 from worker.emergency.flatten import Flattener
 from worker.emergency.latch import MemoryFile
-from worker.emergency.stop import Cause, StopState
+from worker.emergency.state import StopState
+from worker.emergency.switch import Cause
 
 
 def test_flatten_when_a_fraction_of_a_lot_is_held_sells_the_lots_and_ends(tmp_path: Path) -> None:
