@@ -73,6 +73,20 @@ def test_position_when_short_has_a_positive_quantity_and_says_so() -> None:
     assert (told.qty, told.side, told.signed_qty, told.market_value) == (5, "short", -5, -600)
 
 
+@pytest.mark.parametrize(("side", "value"), [("long", 600), ("short", -600)])
+def test_position_when_alpaca_has_no_price_for_it_is_worth_what_it_cost(side: str, value: int) -> None:
+    """One row without a price must not hide the others, which a stop may have to close."""
+    priceless = {"market_value": None, "unrealized_pl": None}
+    told = mapping.position({**POSITION, "qty": "5", "avg_entry_price": "120", "side": side, **priceless})
+    assert (told.market_value, told.unrealized_pl) == (value, 0)
+
+
+@pytest.mark.parametrize("status", ["INACTIVE", "ACCOUNT_CLOSED", "SUBMITTED", 5])
+def test_account_when_not_active_has_no_buying_power(status: object) -> None:
+    assert mapping.account({**ACCOUNT, "status": "ACTIVE"}).buying_power == Decimal("262113.632")
+    assert mapping.account({**ACCOUNT, "status": status}).buying_power == 0
+
+
 @pytest.mark.parametrize("flag", ["trading_blocked", "account_blocked", "trade_suspended_by_user"])
 def test_account_when_blocked_has_no_buying_power(flag: str) -> None:
     """A flag of another type than the documented one is no permission."""

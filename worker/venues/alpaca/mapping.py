@@ -185,20 +185,25 @@ def position(found: Json) -> VenuePosition:
     qty = decimal(found["qty"])
     if found.get("side", "long") not in {"long", "short"}:
         raise ValueError(f"a position's side is {found['side']!r}")
+    short, entry = qty < 0 or found.get("side") == "short", decimal(found["avg_entry_price"])
+    cost = -abs(qty) * entry if short else abs(qty) * entry
+    # Both are null where Alpaca has no price (alpaca-py, Position): one such row must not hide all others.
+    value = cost if found["market_value"] is None else decimal(found["market_value"])
+    profit = value - cost if found["unrealized_pl"] is None else decimal(found["unrealized_pl"])
     return VenuePosition(
         ticker=symbol(str(found["symbol"]), str(found.get("asset_class", ""))),
         qty=abs(qty),
-        side="short" if qty < 0 or found.get("side") == "short" else "long",
-        avg_entry_price=decimal(found["avg_entry_price"]),
-        market_value=decimal(found["market_value"]),
-        unrealized_pl=decimal(found["unrealized_pl"]),
+        side="short" if short else "long",
+        avg_entry_price=entry,
+        market_value=value,
+        unrealized_pl=profit,
     )
 
 
 def account(found: Json) -> AccountState:
     blocked = any(
         found.get(n) not in (False, None) for n in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
-    )
+    ) or found.get("status") not in (None, "ACTIVE")
     return AccountState(
         equity=decimal(found["equity"]),
         cash=decimal(found["cash"]),
