@@ -70,6 +70,7 @@ class AlpacaServer:
         self.met_stop_leaves = "canceled"
         """What the parent is once its stop was met; ``replaced`` has been seen too."""
         self._sockets: set[web.WebSocketResponse] = set()
+        self._matching: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
         self._ready = threading.Event()
@@ -217,6 +218,8 @@ class AlpacaServer:
         await web.TCPSite(runner, "127.0.0.1", self._port).start()
         self._ready.set()
         await self._stop.wait()
+        for task in list(self._matching):
+            task.cancel()
         for socket in list(self._sockets):
             await socket.close()
         for _ in range(10):  # asyncio leaks a connection whose accept is under way when its server closes
@@ -292,8 +295,14 @@ class AlpacaServer:
             answer = self._add_leg(order, body)
         order["status"] = "new"
         await self._push("new", order)
-        asyncio.get_running_loop().call_later(0.005, lambda: asyncio.ensure_future(self._match(order)))
+        task = asyncio.create_task(self._match_soon(order))
+        self._matching.add(task)
+        task.add_done_callback(self._matching.discard)
         return web.json_response(answer)
+
+    async def _match_soon(self, order: dict[str, Any]) -> None:
+        await asyncio.sleep(0.005)
+        await self._match(order)
 
     def _free(self, ticker: str) -> Decimal:
         """What no working sell claims; a parent and its leg claim it once."""

@@ -97,11 +97,13 @@ def test_trading_settings_when_deleted_mean_off_and_stay_deleted(running: Stack)
 )
 def test_other_documents_when_mangled_cost_nobody_anything(running: Stack, key: str, raw: bytes | None) -> None:
     resume(running)
-    running.redis.delete(key)
-    if raw is None:
-        running.redis.rpush(key, "mangled")
-    else:
-        running.set(key, raw)
+    with running.redis.pipeline(transaction=True) as pipe:  # or a worker may write it in between
+        pipe.delete(key)
+        if raw is None:
+            pipe.rpush(key, "mangled")
+        else:
+            pipe.set(key, raw)
+        pipe.execute()
     running.set("trading_settings", '{"enabled": false}')
     running.await_status("active", False)
     running.set("trading_settings", ON)
