@@ -51,7 +51,7 @@ lock: | $(UV)             ## renew the three lock files from pyproject.toml
 	$(LOCK) pyproject.toml --group build -o requirements.lock
 	$(LOCK) pyproject.toml --all-extras --group build --group dev -c requirements.lock -o requirements-dev.lock
 
-faults: setup-dev         ## N random kills, failpoints, calamities, ambiguity matrix; writes docs/measured/faults.md (N=1000: 1 to 2 hours)
+faults: setup-dev         ## N random kills, failpoints, calamities, ambiguity matrix; writes docs/measured/faults.md (N=1000: about 20 minutes)
 	@exec $(BIN)/python -m tests.faults $(N)
 
 clean:                    ## remove the virtual environment and caches, never the data under var/
