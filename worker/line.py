@@ -13,6 +13,17 @@ Word = str | bytes | int | float
 Command = tuple[Word, ...]
 
 
+def read_answers(connection: Any, count: int) -> list[Any]:
+    """As many answers from a connection of redis-py's; a refusal of a single command is one of them."""
+    answers: list[Any] = []
+    for _ in range(count):
+        try:
+            answers.append(connection.read_response())
+        except redis.ResponseError as refusal:
+            answers.append(refusal)
+    return answers
+
+
 class Line:
     """Not thread-safe. Every method but ``is_up`` raises redis-py's exceptions, and leaves a broken line closed."""
 
@@ -43,14 +54,8 @@ class Line:
         self._connection.send_packed_command(packed, check_health=False)
 
     def read(self, count: int) -> list[Any]:
-        """As many answers; a refusal of a single command is one of them."""
-        answers: list[Any] = []
-        for _ in range(count):
-            try:
-                answers.append(self._connection.read_response())
-            except redis.ResponseError as refusal:
-                answers.append(refusal)
-        return answers
+        """See ``read_answers``."""
+        return read_answers(self._connection, count)
 
     def cut(self) -> None:
         """From another thread: whoever waits on the line is told that it is broken."""

@@ -7,13 +7,14 @@ Pure functions: ``core.bots`` decides when they are asked.
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
 
 import msgspec
 
 from shared.bots import BotSettings
 from worker.core.bot_position import BotPosition
 from worker.core.decide import round_down
+from worker.core.grid import Grid
 from worker.core.orders import NO_STOP, STANDING, Order
 from worker.core.types import OrderState
 
@@ -37,11 +38,6 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
         return (order.open_qty, order.limit_price, order.stop_price) == (self.qty, self.limit, self.stop)
 
 
-def to_tick(price: Decimal, tick: Decimal, rounding: str) -> Decimal:
-    """A price on the venue's grid."""
-    return (price / tick).to_integral_value(rounding) * tick if tick > 0 else price
-
-
 def sellable(position: BotPosition) -> Decimal:
     """What is held, in whole lots; nothing where that is less than the venue takes."""
     qty = round_down(position.held, position.instrument.lot_size)
@@ -53,7 +49,7 @@ def take_profit(position: BotPosition, settings: BotSettings) -> Decimal | None:
     entry = position.entry_price
     if entry is None:
         return None
-    return to_tick(entry * (1 + settings.profit_target_pct), position.instrument.tick_size, ROUND_CEILING)
+    return Grid(position.instrument.tick_size).ceiling(entry * (1 + settings.profit_target_pct))
 
 
 def stop_loss(position: BotPosition, settings: BotSettings) -> Decimal | None:
@@ -70,7 +66,7 @@ def wanted(position: BotPosition, settings: BotSettings) -> Wanted | None:
     limit, level = take_profit(position, settings), stop_loss(position, settings)
     if limit is None or level is None:
         return None
-    stop = to_tick(level, position.instrument.tick_size, ROUND_FLOOR)
+    stop = Grid(position.instrument.tick_size).floor(level)
     native = position.instrument.protective_pair and not position.no_pair and ZERO < stop < limit
     return Wanted(sellable(position), limit, stop if native else None)
 

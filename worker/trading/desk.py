@@ -191,7 +191,7 @@ class OrderDesk:
         now = self._clock.now()
         change = self._book.change(client_order_id, lambda bundle: take_fee(bundle, taken, now, venue=self._venue.name))
         if change is not None:
-            self.changes += 1
+            self._changed(change)
             self._heard(change)
             self._notes("base_fee", client_order_id=client_order_id, ticker=change.after.order.ticker, taken=str(taken))
 

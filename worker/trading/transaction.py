@@ -14,7 +14,7 @@ import redis
 
 from shared.errors import StoreRefused
 from shared.store import translated_errors
-from worker.line import Command, Word
+from worker.line import Command, Word, read_answers
 
 T = TypeVar("T")
 
@@ -111,13 +111,7 @@ class Transaction:
 
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
         self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
-        answers: list[Any] = []
-        for _ in commands:
-            try:
-                answers.append(self._connection.read_response())
-            except redis.ResponseError as refusal:
-                answers.append(refusal)
-        return answers
+        return read_answers(self._connection, len(commands))
 
 
 def transact(client: redis.Redis, step: Callable[[Transaction], T], what: str) -> T:

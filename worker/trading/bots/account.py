@@ -13,7 +13,7 @@ from shared.clock import Clock, TradingCalendar
 from worker.core.ledger import Change
 from worker.core.orders import MICRO, Order
 from worker.core.positions import Position
-from worker.core.risk import DayCounters
+from worker.core.risk import HELD_BY_OTHERS, DayCounters
 from worker.core.stats import outcome_of
 from worker.core.types import Effect, OrderState, VenuePosition
 from worker.trading.cycle import unrealized
@@ -23,7 +23,6 @@ from worker.trading.reconcile import Snapshot
 
 ZERO = Decimal(0)
 _ENTRY = Effect.ENTRY
-_EXTERNAL = "held or worked by someone else (EXTERNAL)"
 _NO_ORDERS: Mapping[str, Order] = {}
 
 
@@ -158,7 +157,7 @@ class AccountView:
         waiting = sorted(self._unresolved.values(), key=lambda o: o.state is not OrderState.ABSENT)
         self.frozen = {o.ticker: o.state.value for o in waiting}
         if self._snapshot is not None:
-            self.frozen |= dict.fromkeys(self._snapshot.external, _EXTERNAL)
+            self.frozen |= dict.fromkeys(self._snapshot.external, HELD_BY_OTHERS)
 
     def _count(self, reserved: int) -> None:
         notional = self.counters.notional + Decimal(reserved) / MICRO
