@@ -295,10 +295,13 @@ def test_position_when_its_symbol_alone_falls_silent_is_watched_at_the_venues_pr
     stack.bot(8, symbol="MSFT", enabled=False)
     exchange.set_price("MSFT", Decimal(94))
 
-    def closed() -> bool:
-        stack.market.trade(symbol="AAPL")
-        return bool(stack.closed())
+    def traded(met: Callable[[], bool]) -> Callable[[], bool]:
+        def look() -> bool:
+            stack.market.trade(symbol="AAPL")
+            return met()
 
-    eventually(closed, what="the stop-loss", tell=lambda: str(stack.bot_status(8)))
+        return look
+
+    eventually(traded(lambda: bool(stack.closed())), what="the stop-loss", tell=lambda: str(stack.bot_status(8)))
     assert (stack.closed()[0]["bot_id"], stack.closed()[0]["exit_reason"]) == ("8", "SL_HIT")
-    assert stack.bot_status(7)["feed"]["state"] == "live"
+    eventually(traded(lambda: stack.bot_status(7)["feed"]["state"] == "live"), what="the other symbol's feed, live")
