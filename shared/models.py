@@ -73,13 +73,12 @@ class ModelRegistry:
         document = self._document(model_id)
         return document | {"assigned_to": self._assigned(document, self._users())}
 
-    def version(self, model_id: int) -> str | None:
-        """What changes when the model does: its sha256 where it is valid, else None. Costs one GET."""
+    def valid(self, model_id: int) -> dict[str, Any] | None:
+        """The document of a model that may be used, else None. One GET; its sha256 changes when the model does."""
         document = self._store.get_json(self._store.keys.model(model_id))
         if not isinstance(document, dict) or document.get("status") != "valid":
             return None
-        found = document.get("sha256")
-        return found if isinstance(found, str) else None
+        return document if isinstance(document.get("sha256"), str) else None
 
     def raw(self, model_id: int) -> bytes:
         """The text as it was uploaded. Raises ModelMissing."""

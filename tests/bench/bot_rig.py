@@ -75,8 +75,8 @@ class Loaded:
     current: RowModel
     problem: str = ""
 
-    def refresh(self, model_id: int, buy_class: int = 1) -> bool:
-        return False
+    def look(self, model_id: int, buy_class: int = 1) -> None:
+        return None
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -17,6 +17,14 @@ class PredictionSet:
 
     predictions: Mapping[str, Prediction]
     notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """A model's text that must be loaded: its size in bytes, and the step that does it, which may take seconds."""
+
+    size: int
+    run: Callable[[], object]
 
 
 class Market(Protocol):

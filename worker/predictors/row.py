@@ -70,12 +70,14 @@ def load_row_predictor(
     names: Sequence[str] = FEATURE_NAMES,
     version: object = FEATURE_VERSION,
     buy_class: int = 1,
+    facts: ModelFacts | None = None,
 ) -> RowPredictor:
     """Check a model against the features that it will be given and load it.
 
-    Raises ModelRefused, naming the version where the features are others. Probe an untrusted text in a child first.
+    Probe an untrusted text in a child first: ``facts`` are what it found, so that a large text is not checked once more
+    in a process that has better to do. Raises ModelRefused, naming the version where the features are others.
     """
-    facts = check_text(text.encode())
+    facts = facts or check_text(text.encode())
     check_stream(facts, names, version, buy_class)
     lightgbm = import_lightgbm()
     try:

@@ -11,6 +11,7 @@ from worker.core.features import FEATURE_NAMES, FEATURE_VERSION
 from worker.models.probe import judge_in_child
 from worker.models.registry import ModelRegistry
 from worker.models.validation import ModelRefused
+from worker.predictors.base import Loading
 from worker.predictors.row import RowPredictor, load_row_predictor
 
 Key = tuple[int, str, int]
@@ -37,22 +38,40 @@ class ModelSlot:
 
         Raises StoreError, and then everything stays.
         """
-        found = self._registry.version(model_id)
-        key = None if found is None else (model_id, found, buy_class)
-        if key is not None and key == self._loaded:
-            return False
         before = self.current
-        try:
-            if key is None:
-                raise PredictionError(self._why(model_id))
-            if self._refused is not None and self._refused[0] == key:
-                raise PredictionError(self._refused[1])
-            self.current, self.problem = self._load(key), ""
-            self._loaded = key
-        except PredictionError as error:
-            self._refused = None if key is None else (key, str(error))
-            self._loaded, self.current, self.problem = None, None, str(error)
+        loading = self.look(model_id, buy_class)
+        if loading is not None:
+            loading.run()
         return self.current is not before
+
+    def look(self, model_id: int, buy_class: int = 1) -> Loading | None:
+        """Ask the registry, one GET where nothing changed; what is to be loaded, or None where nothing is.
+
+        Raises StoreError, and then everything stays.
+        """
+        document = self._registry.valid(model_id)
+        if document is None:
+            self._without(None, self._why(model_id))
+            return None
+        key, size = (model_id, str(document["sha256"]), buy_class), document.get("size")
+        if key == self._loaded:
+            return None
+        if self._refused is not None and self._refused[0] == key:
+            self._without(*self._refused)
+            return None
+        return Loading(size if isinstance(size, int) else 0, lambda: self._take(key))
+
+    def _take(self, key: Key) -> None:
+        """Load what was found. Raises StoreError, and then everything stays."""
+        try:
+            self.current, self.problem = self._load(key), ""
+            self._loaded, self._refused = key, None
+        except PredictionError as error:
+            self._without(key, str(error))
+
+    def _without(self, refused: Key | None, problem: str) -> None:
+        self._refused = None if refused is None else (refused, problem)
+        self._loaded, self.current, self.problem = None, None, problem
 
     def _why(self, model_id: int) -> str:
         try:
@@ -68,8 +87,7 @@ class ModelSlot:
             raw = self._registry.raw(model_id)
             if hashlib.sha256(raw).hexdigest() != sha256:
                 raise PredictionError(f"model {model_id}: its text is not the one that was validated")
-            judge_in_child(raw)
-            text, source = raw.decode("ascii"), f"lightgbm:{model_id}"
-            return load_row_predictor(text, source, self._names, self._version, buy_class)
+            facts, source = judge_in_child(raw), f"lightgbm:{model_id}"
+            return load_row_predictor(raw.decode(), source, self._names, self._version, buy_class, facts)
         except (ModelMissing, ModelRefused) as error:
             raise PredictionError(f"model {model_id} is refused: {error}") from error

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import ParamSpec, Protocol
+from typing import ParamSpec
 
 import structlog
 
@@ -18,7 +17,8 @@ from worker.core.ledger import Change
 from worker.core.trades import SECOND, moment_of
 from worker.core.types import LastPrice
 from worker.trading.bots.documents import BotDocument, BotDocuments
-from worker.trading.bots.pipeline import Crossing, Decision, Lane, ModelSource
+from worker.trading.bots.models import BotModels, Model
+from worker.trading.bots.pipeline import Crossing, Decision, Lane
 from worker.trading.bots.runner import BotRunner
 from worker.trading.bots.sender import OrderSender, too_old
 from worker.trading.bots.sources import Sources
@@ -27,16 +27,9 @@ from worker.trading.ports import Book, Switches
 from worker.trading.reconcile import Snapshot
 
 P = ParamSpec("P")
-MODEL_SECONDS = 0.5
 PRICE_SECONDS = 1.0
 QUIET_PRICE_SECONDS = 5.0
 """Where the feed lives and a symbol is quiet, as thin ones are: venues count how often they are asked."""
-
-
-class Model(ModelSource, Protocol):
-    """A model that can be looked for again; that may take seconds."""
-
-    def refresh(self, model_id: int, buy_class: int = 1) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +68,9 @@ class Fleet:
     ) -> None:
         self._account, self._accounts, self._documents = account, accounts, documents
         self._sender, self._book, self._sources, self._status = sender, book, sources, status
-        self._clock, self._new_runner, self._new_model = clock, new_runner, new_model
+        self._clock, self._new_runner = clock, new_runner
         self._progress, self._logger = progress, logger
         self._bots: dict[int, _Bot] = {}
-        self._models: dict[tuple[int, int], Model] = {}
         self._cycle: BotDocument | None = None
         self._venue_prices: dict[str, tuple[float, LastPrice | None]] = {}
         self._lost: dict[int, BotDocument] = {}
@@ -87,20 +79,17 @@ class Fleet:
         self._symbols: frozenset[str] = frozenset()
         self._regroup = True
         """Whether bots came, went or changed since these two were made."""
-        self._stop = threading.Event()
-        self._loader = threading.Thread(target=self._load_models, name="bot-models", daemon=True)
+        self._models = BotModels(self._model_users, new_model, logger)
         self._recovered = False
 
     def start(self) -> None:
         """Begin to look for models; feeds begin with the first bot that needs one."""
-        self._loader.start()
+        self._models.start()
 
     def close(self) -> None:
         """End feeds and threads. What is open stays open, with its exits at the venue."""
-        self._stop.set()
         self._sources.close()
-        if self._loader.is_alive():
-            self._loader.join(timeout=2)
+        self._models.close()
 
     @property
     def cycle_paused(self) -> bool:
@@ -323,38 +312,12 @@ class Fleet:
                     stops[symbol] = max(stop, stops.get(symbol, stop))
         self._sources.watch(stops)
 
-    def _load_models(self) -> None:
-        """Its own thread: loading a model may take seconds, during which a bot goes on with the one that it has."""
-        while not self._stop.wait(MODEL_SECONDS):
-            done: set[tuple[int, int]] = set()
-            for bot in list(self._bots.values()):
-                settings = bot.document.value
-                if not settings.enabled:
-                    continue
-                key = (settings.model_id, settings.buy_class)
-                model = self._models.get(key) or self._models.setdefault(key, self._new_model())
-                if key not in done and not self._refreshed(model, key):
-                    continue
-                done.add(key)
-                if bot.lane.model is not model:
-                    bot.lane.model = model
-            for key in self._models.keys() - done:
-                if not any((v.model_id, v.buy_class) == key for v in self._wanted()):
-                    del self._models[key]
-
-    def _wanted(self) -> list[BotSettings]:
-        return [bot.document.value for bot in list(self._bots.values())]
-
-    def _refreshed(self, model: Model, key: tuple[int, int]) -> bool:
-        try:
-            model.refresh(*key)
-        except SixbotError as error:
-            self._logger.info("model_not_read", model_id=key[0], error=str(error))
-            return False
-        except Exception:  # the last net of this thread: the next look may find a better model
-            self._logger.exception("model_failed", model_id=key[0])
-            return False
-        return True
+    def _model_users(self) -> Iterator[tuple[tuple[int, int], Lane]]:
+        """Called by another thread."""
+        for bot in list(self._bots.values()):
+            settings = bot.document.value
+            if settings.enabled:
+                yield (settings.model_id, settings.buy_class), bot.lane
 
     # -- status ---------------------------------------------------------------------------------------------------
 
