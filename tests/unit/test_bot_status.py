@@ -10,12 +10,12 @@ import pytest
 from shared.bots import default_bot
 from shared.clock import ManualClock
 from shared.store import Store
-from tests.builders import NOW
+from tests.builders import NOW, switches
 from tests.unit.test_bot_orders import Bench
 from worker.replay.bots import FixedModel
 from worker.trading.bots.documents import BotDocument
 from worker.trading.bots.pipeline import Lane
-from worker.trading.bots.status import BotStatus, Shown
+from worker.trading.bots.status import BotStatus, Shown, blocked_by
 
 AT_ONCE, MANY = 4, 10
 
@@ -81,6 +81,36 @@ def test_status_when_all_documents_change_at_once_tells_every_bot_in_turn(crowd:
         crowd.look()
     counts = [crowd.written[n] for n in crowd.documents]
     assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "risk", "on", "drift", "said"),
+    [
+        ({"enabled": True}, {}, True, "", None),
+        ({"enabled": False}, {}, False, "", ("trading_off", "trading_settings.enabled is not true")),
+        ({"enabled": True}, {"emergency_stop_active": True}, False, "", ("trading_off", "emergency_stop_active")),
+        ({"enabled": True}, {}, False, "", ("trading_off", "not armed")),
+        ({"enabled": True}, {"reduce_only": True}, True, "", ("running", "reduce_only")),
+        ({"enabled": True}, {}, True, "AAPL: 1 here, 2 there", ("running", "REDUCING: AAPL: 1 here, 2 there")),
+    ],
+)
+def test_status_when_a_switch_keeps_bots_from_entering_says_which(
+    store: Store,
+    settings: dict[str, object],
+    risk: dict[str, object],
+    on: bool,
+    drift: str,
+    said: tuple[str, str] | None,
+) -> None:
+    """It said `running` under a master switch that was OFF, and nobody saw why nothing happened."""
+    document = BotDocument(default_bot(7).model_copy(update={"enabled": True}), "one", None)
+    lane = Lane(document.value, FixedModel(lambda _row: 0.0))  # type: ignore[arg-type]
+    blocked = blocked_by(switches(risk, **settings), on=on, drift=drift)
+    shown = Shown(document, Bench().bot, lane, {"state": "live", "ready": True}, 0, blocked)
+    BotStatus(store, "default", ManualClock(NOW), _silent).publish({7: document}, lambda _: shown)
+    found = store.get_json(store.keys.bot_status(7))
+    assert found["state"] == ("running" if said is None else said[0])
+    assert found["entries_blocked_by"] is None if said is None else said[1] in found["entries_blocked_by"]
 
 
 def _silent(_kind: str, /, **_fields: object) -> None:

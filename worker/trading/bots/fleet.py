@@ -22,7 +22,7 @@ from worker.trading.bots.pipeline import Crossing, Decision, Lane
 from worker.trading.bots.runner import BotRunner
 from worker.trading.bots.sender import OrderSender, too_old
 from worker.trading.bots.sources import Sources
-from worker.trading.bots.status import BotStatus, Shown
+from worker.trading.bots.status import Blocked, BotStatus, Shown, blocked_by
 from worker.trading.ports import Book, Switches
 from worker.trading.reconcile import Snapshot
 
@@ -81,6 +81,7 @@ class Fleet:
         """Whether bots came, went or changed since these two were made."""
         self._models = BotModels(self._model_users, new_model, logger)
         self._recovered = False
+        self._blocked: Blocked | None = Blocked("the account is not reconciled yet", off=True)
 
     def start(self) -> None:
         """Begin to look for models; feeds begin with the first bot that needs one."""
@@ -132,6 +133,7 @@ class Fleet:
         self._sources.need(self._symbols.union(*(b.runner.open_symbols for b in busy)), stale)
         self._sources.lanes(self._lanes)
         on = ready and snapshot is not None and self._recovered
+        self._blocked = blocked_by(switches, on=on, drift="" if snapshot is None else snapshot.drift)
         for bot in list(self._bots.values()):
             if bot.runner.idles(on=on):
                 continue
@@ -340,7 +342,8 @@ class Fleet:
 
     def _shown(self, bot_id: int) -> Shown:
         bot = self._bots[bot_id]
-        return Shown(bot.document, bot.runner, bot.lane, self._sources.shown(bot.document.value.symbol), bot.late)
+        feed = self._sources.shown(bot.document.value.symbol)
+        return Shown(bot.document, bot.runner, bot.lane, feed, bot.late, self._blocked)
 
     @property
     def bots(self) -> Mapping[int, BotRunner]:

@@ -18,7 +18,7 @@ from worker.core.trades import moment_of
 from worker.trading.bots.documents import BotDocument
 from worker.trading.bots.pipeline import Lane
 from worker.trading.bots.runner import BotRunner, moment
-from worker.trading.ports import Notes
+from worker.trading.ports import Notes, Switches
 
 EVERY_SECONDS = 1.0
 MOST_AT_ONCE = 100
@@ -36,6 +36,30 @@ _NEVER: tuple[object, object, float, float] = (None, None, float("-inf"), float(
 
 
 @dataclass(frozen=True, slots=True)
+class Blocked:
+    """Why no bot of the account may enter, for a person; ``off`` where no exit is sent either."""
+
+    why: str
+    off: bool
+
+
+def blocked_by(switches: Switches, *, on: bool, drift: str) -> Blocked | None:
+    """The first thing that stands against every entry; None where nothing does."""
+    risk = switches.risk.value
+    if switches.error is not None:
+        return Blocked(switches.error, off=True)
+    if not switches.settings.value.enabled:
+        return Blocked("trading_settings.enabled is not true", off=True)
+    if risk.emergency_stop_active:
+        return Blocked("risk_settings.emergency_stop_active is true", off=True)
+    if not on:
+        return Blocked("trading is not armed yet, or the account not reconciled", off=True)
+    if risk.reduce_only:
+        return Blocked("risk_settings.reduce_only is true", off=False)
+    return Blocked(f"REDUCING: {drift}", off=False) if drift else None
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """What a status is made of."""
 
@@ -44,6 +68,7 @@ class Shown:
     lane: Lane
     feed: Mapping[str, Any]
     late: int
+    blocked: Blocked | None = None
 
 
 class BotStatus:
@@ -174,6 +199,7 @@ class BotStatus:
                 "closed": dict(counters.closed),
             },
             "last_denial": shown.runner.last_denial or None,
+            "entries_blocked_by": None if shown.blocked is None else shown.blocked.why,
         }
 
     @staticmethod
@@ -219,7 +245,9 @@ def _state(shown: Shown) -> str:
         return "no_model"
     if shown.feed.get("state") != "live":
         return "no_feed"
-    return "running" if shown.feed.get("ready") else "warming_up"
+    if not shown.feed.get("ready"):
+        return "warming_up"
+    return "trading_off" if shown.blocked is not None and shown.blocked.off else "running"
 
 
 def _total(before: Mapping[str, Any]) -> float:
