@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -24,9 +25,10 @@ def error(code: int, words: str) -> list[dict[str, Any]]:
 
 
 class AlpacaStreamServer:
-    """All methods may be called from the test's thread."""
+    """All methods may be called from the test's thread. With ``text`` it speaks and reads JSON only."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, text: bool = False) -> None:
+        self._text = text
         self.asked: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.at_sign_in: deque[list[dict[str, Any]]] = deque()
@@ -44,9 +46,9 @@ class AlpacaStreamServer:
         return len(self._open)
 
     def send(self, *messages: Mapping[str, Any]) -> None:
-        self.send_raw(msgpack.packb([dict(m) for m in messages]))
+        self.send_raw(self._frame([dict(m) for m in messages]))
 
-    def send_raw(self, frame: bytes) -> None:
+    def send_raw(self, frame: bytes | str) -> None:
         for client in list(self._open):
             with suppress(ConnectionClosed):
                 client.send(frame)
@@ -54,6 +56,9 @@ class AlpacaStreamServer:
     def trade(self, symbol: str, number: int, price: float, at_us: int, **fields: object) -> None:
         stamp = msgpack.Timestamp(at_us // 1_000_000, at_us % 1_000_000 * 1000)
         self.send({"T": "t", "S": symbol, "i": number, "x": "V", "p": price, "s": 100, "t": stamp, **fields})
+
+    def _frame(self, rows: object) -> bytes | str:
+        return json.dumps(rows) if self._text else msgpack.packb(rows)
 
     def drop(self) -> None:
         for client in list(self._open):
@@ -68,17 +73,17 @@ class AlpacaStreamServer:
 
     def _serve(self, client: ServerConnection) -> None:
         try:
-            client.send(msgpack.packb([{"T": "success", "msg": "connected"}]))
+            client.send(self._frame([{"T": "success", "msg": "connected"}]))
             for message in client:
-                asked = msgpack.unpackb(message)
+                asked = json.loads(message) if self._text else msgpack.unpackb(message)
                 self.asked.append(asked)
                 if asked["action"] == "auth":
                     if not self._sign_in(client, asked):
                         return
                 elif self.at_subscribe:
-                    client.send(msgpack.packb(self.at_subscribe.popleft()))
+                    client.send(self._frame(self.at_subscribe.popleft()))
                 else:
-                    client.send(msgpack.packb([{"T": "subscription", "trades": asked.get("trades", [])}]))
+                    client.send(self._frame([{"T": "subscription", "trades": asked.get("trades", [])}]))
                     self._open.add(client)
         except ConnectionClosed:
             return
@@ -91,7 +96,7 @@ class AlpacaStreamServer:
             answer = self.at_sign_in.popleft()
         elif (asked.get("key"), asked.get("secret")) != (KEY, SECRET):
             answer = error(402, "auth failed")
-        client.send(msgpack.packb(answer))
+        client.send(self._frame(answer))
         return answer[0]["T"] == "success"
 
 

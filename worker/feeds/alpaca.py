@@ -1,5 +1,7 @@
 """Alpaca's live trades, stocks or crypto: its msgpack stream over our own socket, in our own loop of coming back.
 
+A server that speaks JSON, whatever it was asked for, is answered in JSON.
+
 Ids are unique within an exchange only, so a repeated trade is known by exchange and id, and trades keep their order.
 What Alpaca refuses (402 wrong key, 405 too many symbols, 406 another connection holds the key, 409 no subscription)
 stands in ``stats.last_error`` and is counted; it is tried again for ever, since most of them end by themselves.
@@ -7,15 +9,17 @@ stands in ``stats.last_error`` and is counted; it is tried again for ever, since
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
+from shared.clock import parse_rfc3339
 from shared.config import Config
 from shared.errors import ConfigError
-from worker.core.trades import Trade
+from worker.core.trades import Trade, micros
 from worker.feeds import alpaca_conditions as conditions
 from worker.feeds.base import STALE_SECONDS, fault_of
 from worker.feeds.socket import FeedSocket, SocketLost
@@ -77,17 +81,17 @@ class AlpacaFeed(SocketFeed):
         deadline = monotonic() + OPEN_SECONDS
         connection = FeedSocket(self._url, OPEN_SECONDS, _HEADERS)
         try:
-            self._await(connection, "connected", deadline)
-            connection.send(_packed({"action": "auth", **self._keys}))
+            packed = _packed if self._await(connection, "connected", deadline) else _text
+            connection.send(packed({"action": "auth", **self._keys}))
             self._await(connection, "authenticated", deadline)
-            connection.send(_packed({"action": "subscribe", "trades": list(self._symbols)}))
+            connection.send(packed({"action": "subscribe", "trades": list(self._symbols)}))
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _await(self, connection: FeedSocket, word: str, deadline: float) -> None:
-        """Until the server says it. Raises SocketLost where it says an error, or nothing in time."""
+    def _await(self, connection: FeedSocket, word: str, deadline: float) -> bool:
+        """Until the server says it; whether in msgpack. Raises SocketLost where it says an error or nothing in time."""
         while not self._closing.is_set():
             left = deadline - monotonic()
             if left <= 0:
@@ -100,7 +104,7 @@ class AlpacaFeed(SocketFeed):
                         self.stats.dropped["error"] += 1
                         raise SocketLost(_refusal(row))
                     if row.get("msg") == word:
-                        return
+                        return not _is_text(message)
         raise SocketLost(f"Alpaca did not say {word!r}")
 
     # -- what comes -----------------------------------------------------------------------------------------------
@@ -161,10 +165,18 @@ class AlpacaFeed(SocketFeed):
 
 def _trade(row: Mapping[str, Any], received_at: int) -> Trade:
     """The trade of one message. Raises one of ``_UNREADABLE`` where it is none."""
-    side, at = row.get("tks"), row["t"].to_unix_nano() // 1000
+    side, at = row.get("tks"), _micros(row["t"])
     maker = None if side not in ("B", "S") else side == "S"
     priced = conditions.makes_price(row.get("c") or (), row.get("z"), at)
     return Trade(row["S"], float(row["p"]), float(row["s"]), maker, at, received_at, None, priced)
+
+
+def _micros(time: Any) -> int:
+    """Microseconds of a time as msgpack or JSON tells it, nanoseconds cut off."""
+    if isinstance(time, str):
+        return micros(parse_rfc3339(time))
+    at: int = time.to_unix_nano() // 1000
+    return at
 
 
 def _refusal(row: Mapping[str, Any]) -> str:
@@ -172,17 +184,26 @@ def _refusal(row: Mapping[str, Any]) -> str:
 
 
 def _rows(message: bytes) -> list[Any] | None:
-    """The messages of one frame; None where it is none of Alpaca's.
+    """The messages of one frame, msgpack or JSON; None where it is none of Alpaca's.
 
     By msgpack's own reader, since msgspec's rounds a time's nanoseconds, at times into the next second.
     """
     import msgpack
 
     try:
-        found = msgpack.unpackb(message)
+        found = json.loads(message) if _is_text(message) else msgpack.unpackb(message)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException):
         return None
     return found if isinstance(found, list) else None
+
+
+def _is_text(message: bytes) -> bool:
+    """An array of msgpack begins with no character of JSON."""
+    return message[:1] in b"[{ \t\r\n"
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    return json.dumps(dict(message))
 
 
 def _packed(message: Mapping[str, Any]) -> bytes:

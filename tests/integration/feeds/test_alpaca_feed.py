@@ -53,6 +53,24 @@ def test_feed_when_it_connects_asks_for_its_symbols(
     feed.close()
 
 
+def test_feed_when_the_server_speaks_json_is_answered_in_json_and_gives_its_trades() -> None:
+    """Some servers ignore the content type that was asked for; times are then RFC 3339, to the nanosecond."""
+    server = AlpacaStreamServer(text=True)
+    feed, notes = AlpacaFeed(["AAPL"], KEY, SECRET, url=server.url), Notes()
+    feed.start(notes)
+    eventually(lambda: server.subscribers, what="it has subscribed")
+    assert [a["action"] for a in server.asked] == ["auth", "subscribe"]
+    times = ("2026-03-02T15:00:00.123456789Z", "2026-03-02T10:00:01-05:00", "yesterday", 7)
+    for number, time in enumerate(times):
+        server.send({"T": "t", "S": "AAPL", "i": number, "x": "V", "p": 2.5, "s": 100, "t": time, "c": ["@"], "z": "C"})
+    eventually(lambda: feed.stats.dropped["shape"] == 2, what="all have come")
+    assert [t.venue_time for t in notes.trades] == [1_772_463_600_123_456, 1_772_463_601_000_000]
+    server.send_raw('[{"T":"error","code":500,"msg":"internal"}]')
+    eventually(lambda: feed.stats.last_error == "Alpaca says 500: internal", what="the error")
+    feed.close()
+    server.stop()
+
+
 @pytest.mark.parametrize(
     ("code", "words"), [(402, "auth failed"), (406, "connection limit exceeded"), (404, "auth timeout")]
 )
