@@ -24,7 +24,8 @@ def replay(
         list[Path] | None, typer.Option(help="Earlier bars to train on; without it the first half trains.")
     ] = None,
     settings: Annotated[
-        Path | None, typer.Option(help='JSON: {"trading_settings": {…}, "risk_settings": {…}}, or the former alone.')
+        Path | None,
+        typer.Option(help='JSON: {"trading_settings": {…}, "risk_settings": {…}}, or the fields of either.'),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None,
     cash: Annotated[str, typer.Option(help="Starting cash.")] = "100000",
@@ -87,8 +88,9 @@ def read_switches(path: Path | None) -> Switches:
             raise ConfigError(f"--settings {path}: must be a JSON object")
         found = value
     nested = "trading_settings" in found or "risk_settings" in found
-    trading = found.get("trading_settings", {}) if nested else found
-    risk = found.get("risk_settings", {}) if nested else {}
+    limits = {} if nested else {n: v for n, v in found.items() if n in RiskSettings.model_fields}
+    trading = found.get("trading_settings", {}) if nested else {n: v for n, v in found.items() if n not in limits}
+    risk = found.get("risk_settings", {}) if nested else limits
     try:
         settings_raw = dump_json({**trading, "enabled": True})
         risk_raw = dump_json({**risk, "emergency_stop_active": False})
