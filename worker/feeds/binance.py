@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from shared.config import Config
 from worker.core.trades import Trade
 from worker.feeds.base import STALE_SECONDS
-from worker.feeds.binance_wire import BinanceDecoder, StreamKind
+from worker.feeds.binance_wire import KINDS, BinanceDecoder, StreamKind
 from worker.feeds.contracts import Contracts, read_contracts
 from worker.feeds.socket import FeedSocket
 from worker.feeds.streaming import OPEN_SECONDS, SocketFeed
@@ -39,6 +39,12 @@ def stream_address(base: str, streams: Sequence[str]) -> str:
     return urlunsplit((parts.scheme, parts.netloc, "/stream", "streams=" + "/".join(streams[:_A_REQUEST]), ""))
 
 
+def named_kind(address: str) -> StreamKind | None:
+    """The kind that an address asks for by itself; None where it does not, or for both."""
+    found: list[StreamKind] = [kind for kind in KINDS if f"@{kind}".lower() in address.lower()]
+    return found[0] if len(found) == 1 else None
+
+
 class BinanceFeed(SocketFeed):
     """See ``feeds.base.TradeFeed``. Symbols keep the spelling they were given in."""
 
@@ -54,6 +60,7 @@ class BinanceFeed(SocketFeed):
     ) -> None:
         super().__init__("binance", symbols, stale_seconds=stale_seconds, clock=clock, contracts=contracts)
         names = {wire_name(s): s for s in symbols}
+        kind = named_kind(url) or kind
         self._streams = [f"{wire.lower()}@{kind}" for wire in names]
         self._url = stream_address(url, self._streams)
         self._decoder = BinanceDecoder(self.stats, names, kind)

@@ -2,7 +2,8 @@
 
 Binance writes prices as quoted numbers, so a quoted number counts as a number here. Of the futures' ``trade`` stream
 only ``"X": "MARKET"`` are trades; the others are insurance fund and liquidation bookings. Both kinds tell the same
-trades with ids of their own, so that of one symbol only one kind counts: the one asked for, else the first that comes.
+trades with ids of their own, so that of one symbol only one kind counts: the one asked for, until that comes the one
+that does.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ _WRAPPED = msgspec.json.Decoder(_Wrapped, strict=False).decode
 _BARE: msgspec.json.Decoder[_Trade | _Aggregate] = msgspec.json.Decoder(_Trade | _Aggregate, strict=False)
 _OTHER = msgspec.json.Decoder(_Other)
 StreamKind = Literal["trade", "aggTrade"]
-_KINDS: dict[StreamKind, type] = {"trade": _Trade, "aggTrade": _Aggregate}
-_OURS = frozenset(_KINDS)
+KINDS: dict[StreamKind, type] = {"trade": _Trade, "aggTrade": _Aggregate}
+_OURS = frozenset(KINDS)
 
 
 class _Symbol:
@@ -84,23 +85,28 @@ class _Symbol:
 
     __slots__ = ("at", "kind", "last", "name")
 
-    def __init__(self, name: str, kind: type | None) -> None:
-        self.name, self.kind, self.last, self.at = name, kind, -1, _LAST
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.begin(None)
+
+    def begin(self, kind: type | None) -> None:
+        """From now on this kind counts, and its ids."""
+        self.kind, self.last, self.at = kind, -1, _LAST
 
 
 class BinanceDecoder:
     """Frames to trades, counting into ``stats`` what is none and why. ``acknowledged`` is the id of the last answer.
 
-    ``names`` maps the wire's symbols to ours; None takes every symbol by its own name. ``kind`` None takes the kind
-    that comes first.
+    ``names`` maps the wire's symbols to ours; None takes every symbol by its own name. ``kind`` is the one asked for: a
+    server that sends the other one alone is understood. None takes the kind that comes first.
     """
 
     def __init__(
         self, stats: FeedStats, names: Mapping[str, str] | None = None, kind: StreamKind | None = None
     ) -> None:
         self._stats, self._open = stats, names is None
-        self._kind: type | None = None if kind is None else _KINDS[kind]
-        self._symbols = {wire: _Symbol(name, self._kind) for wire, name in (names or {}).items()}
+        self._kind: type | None = None if kind is None else KINDS[kind]
+        self._symbols = {wire: _Symbol(name) for wire, name in (names or {}).items()}
         self.acknowledged: int | str | None = None
 
     def decode(self, frame: bytes, received_at: int) -> Trade | None:
@@ -118,10 +124,10 @@ class BinanceDecoder:
             if symbol is None:
                 return None
         if type(found) is not symbol.kind:
-            if symbol.kind is not None:
+            if symbol.kind is not None and type(found) is not self._kind:
                 self._stats.ignored += 1
                 return None
-            symbol.kind = type(found)
+            symbol.begin(type(found))
         number, at = found.t, found.T
         if number <= symbol.last and at < symbol.at + _RENUMBERED_MS:
             self._stats.duplicates += 1
@@ -133,7 +139,7 @@ class BinanceDecoder:
         if not self._open:
             self._stats.dropped["symbol"] += 1
             return None
-        return self._symbols.setdefault(wire, _Symbol(wire, self._kind))
+        return self._symbols.setdefault(wire, _Symbol(wire))
 
     def _other(self, frame: bytes) -> _Trade | _Aggregate | None:
         """A bare trade, or the count of what it is instead."""

@@ -17,8 +17,9 @@ from tests.support import eventually
 from worker.core.candles import CandleBuilder
 from worker.core.trades import SECOND, Trade
 from worker.feeds.alpaca import AlpacaFeed
-from worker.feeds.base import FeedState, TradeFeed, TradeQueue
+from worker.feeds.base import FeedState, FeedStats, TradeFeed, TradeQueue
 from worker.feeds.binance import BinanceFeed
+from worker.feeds.binance_wire import BinanceDecoder
 from worker.feeds.contracts import Contract
 from worker.feeds.socket import LARGEST_MESSAGE, FeedSocket, SocketLost
 from worker.feeds.streaming import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, SocketFeed
@@ -120,7 +121,7 @@ def test_feed_when_a_frame_is_larger_than_any_market_message_begins_anew(server:
 
 
 def test_feed_when_the_address_is_of_a_raw_stream_takes_bare_frames(server: BinanceServer) -> None:
-    feed, notes = BinanceFeed(["BTCUSDT"], f"{server.url}/ws/btcusdt@aggTrade", kind="aggTrade"), Notes()
+    feed, notes = BinanceFeed(["BTCUSDT"], f"{server.url}/ws/btcusdt@aggTrade"), Notes()
     feed.start(notes)
     eventually(lambda: server.connections, what="it has subscribed")
     assert server.paths == ["/ws/btcusdt@aggTrade"]
@@ -131,7 +132,19 @@ def test_feed_when_the_address_is_of_a_raw_stream_takes_bare_frames(server: Bina
     server.send(json.dumps({"e": "aggTrade", "a": 6, "f": 93, "l": 93, "M": True, **row}))
     eventually(lambda: [t.trade_id for t in notes.trades] == [5, 6], what="both aggregates")
     assert (notes.trades[0].price, feed.stats.ignored, feed.stats.duplicates) == (150.0, 1, 0)
+    assert server.requests[0]["params"] == ["btcusdt@aggTrade"]
     feed.close()
+
+
+def test_feed_when_the_server_sends_the_other_kind_takes_it_until_the_one_asked_for_comes() -> None:
+    """Every frame was passed over in silence, and the feed lived without a trade."""
+    stats, row = FeedStats(), {"s": "BTCUSDT", "p": "1", "q": "2", "T": now_ms(), "m": True}
+    decoder = BinanceDecoder(stats, {"BTCUSDT": "BTC/USDT"}, "trade")
+    frames = [("aggTrade", {"a": 900}), ("aggTrade", {"a": 901}), ("trade", {"t": 5}), ("aggTrade", {"a": 902})]
+    frames.append(("trade", {"t": 6}))
+    found = [decoder.decode(json.dumps({"e": kind, **row, **number}).encode(), 1) for kind, number in frames]
+    assert [t.trade_id for t in found if t is not None] == [900, 901, 5, 6]
+    assert (stats.ignored, stats.duplicates) == (1, 0)
 
 
 def test_feed_when_its_subscription_is_refused_is_not_live(server: BinanceServer) -> None:
