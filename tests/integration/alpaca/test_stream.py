@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -185,6 +186,30 @@ def test_close_when_the_stream_never_connected_ends_its_thread(wait: Callable[[A
     stream = unstarted(f"ws://127.0.0.1:{free_port()}/stream")
     stream.start()
     eventually(lambda: wait(stream), what="the moment to close")
+    stream.close()
+    eventually(lambda: not stream._thread.is_alive(), what="the thread to end")
+    assert stream.connected is False
+
+
+def test_close_when_its_cancel_is_lost_in_a_refused_connection_ends_its_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What asyncio.wait_for does where both come at once: the stream would reconnect in a thread that nobody stops."""
+    stream, tries = unstarted("ws://127.0.0.1:1/stream"), []
+
+    async def refused_as_it_is_cancelled() -> None:
+        tries.append(stream.connected)
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            if len(tries) < 3:
+                raise ConnectionRefusedError from None
+            raise
+
+    monkeypatch.setattr(stream._inner, "_start_ws", refused_as_it_is_cancelled)
+    monkeypatch.setattr(stream._inner, "_reconnect_min_backoff", 0.0)
+    stream.start()
+    eventually(lambda: tries, what="a connection under way")
     stream.close()
     eventually(lambda: not stream._thread.is_alive(), what="the thread to end")
     assert stream.connected is False

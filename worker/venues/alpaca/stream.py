@@ -20,6 +20,7 @@ from worker.venues.alpaca import mapping
 PING = {"ping_interval": 5, "ping_timeout": 10, "open_timeout": 3, "close_timeout": 0.5, "max_queue": 4096}
 LISTEN_SECONDS = 5.0
 """For connecting and signing in together; alpaca-py would wait for ever for the answer to its sign-in."""
+_CANCEL_AGAIN_SECONDS = 0.1
 
 
 class AlpacaStream:
@@ -39,7 +40,7 @@ class AlpacaStream:
         self._generation, self._connected = 0, False
         self._closing = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._end: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, name="trade-updates", daemon=True)
         self._inner = self._build(api_key, secret_key, paper, url)
 
@@ -85,13 +86,13 @@ class AlpacaStream:
         return self._generation
 
     def close(self) -> None:
-        """alpaca-py's own stop waits up to five seconds; the task is cancelled instead."""
+        """alpaca-py's own stop waits up to five seconds; its task is cancelled instead."""
         self._closing.set()
         self._connected = False
-        loop, task = self._loop, self._task
-        if loop is not None and task is not None:
+        loop, end = self._loop, self._end
+        if loop is not None and end is not None:
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(task.cancel)
+                loop.call_soon_threadsafe(end.set)
         if self._thread.is_alive():
             self._thread.join(timeout=1.0)
 
@@ -109,13 +110,26 @@ class AlpacaStream:
             self._logger.exception("an update was not taken")
 
     def _run(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(self._main())
+        asyncio.run(self._main())
 
     async def _main(self) -> None:
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._end, self._loop = asyncio.Event(), asyncio.get_running_loop()
         try:
-            if not self._closing.is_set():  # a close that came before this line found no task to cancel
-                await self._inner._run_forever()
+            if not self._closing.is_set():  # a close that came before the line above found no event to set
+                await self._until_end(asyncio.create_task(self._inner._run_forever()), self._end)
         finally:
+            self._connected = False
             await self._inner.close()
+
+    @staticmethod
+    async def _until_end(running: asyncio.Task[None], end: asyncio.Event) -> None:
+        """Cancelled until it has ended: asyncio.wait_for loses a cancel that comes with what it waits for, such as a
+        refused connection, and alpaca-py would then reconnect for ever."""
+        ending = asyncio.create_task(end.wait())
+        await asyncio.wait({running, ending}, return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        while not running.done():
+            running.cancel()
+            await asyncio.wait({running}, timeout=_CANCEL_AGAIN_SECONDS)
+        if not running.cancelled():
+            running.result()
