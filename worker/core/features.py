@@ -13,15 +13,18 @@
 - ``net_flow`` = bought less sold volume, ``net_flow_k`` = its sum over the last k candles;
 - ``trades``, and ``range`` = (high − low) ÷ close.
 
-Running sums are integers, units of 2⁻⁸⁰ (2⁻⁶⁴ for returns): floats lose a little at every step, most of all in a
+Sums are integers, units of 2⁻⁸⁰ (2⁻⁶⁴ for returns): floats lose a little at every step, most of all in a
 standard deviation after a jump has left it, and would have to be summed anew again and again. These never drift, so
 that 60 candles give the same numbers whatever came before them.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from math import sqrt
+
+import msgspec
 
 from worker.core.candles import WINDOW, Candle
 
@@ -49,18 +52,31 @@ _UNIT = 2.0**80
 _RETURN_UNIT = 2.0**64
 _MEAN_5, _MEAN_10, _MEAN_20, _MEAN_30 = (1 / (k * _UNIT) for k in MEANS)
 _DEVIATION_10, _DEVIATION_30, _DEVIATION_59 = (1 / (k * _RETURN_UNIT) for k in VOLATILITIES)
-_TRIM = 2 * WINDOW
-"""So much is kept of each column at most: with a thousand symbols the caches are what is short."""
+
+class _Totals(msgspec.Struct, frozen=True, gc=False):
+    """The close of one candle and everything summed up from the window's beginning to its end.
+
+    A sum over the last k candles is the newest total less the one k candles before: one addition a second and column,
+    however many spans are asked for.
+    """
+
+    close: float
+    price: int
+    prices: int
+    moves: int
+    squares: int
+    gains: int
+    volumes: int
+    flows: int
+
+
+_NOTHING = _Totals(0.0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class FeatureWindow:
     """The last candles of one symbol and their sums. A gap candle empties it: sixty whole ones must follow."""
 
-    __slots__ = (
-        *("_newest", "_count", "_closes", "_fixed", "_moves", "_squares", "_changes", "_volumes", "_flows"),
-        *("_sum_5", "_sum_10", "_sum_20", "_sum_30", "_gains", "_losses", "_volume", "_flow_5", "_flow_10", "_flow_30"),
-        *("_move_10", "_move_30", "_move_59", "_square_10", "_square_30", "_square_59"),
-    )
+    __slots__ = ("_count", "_newest", "_totals")
 
     def __init__(self) -> None:
         self._newest: Candle | None = None
@@ -78,14 +94,7 @@ class FeatureWindow:
 
     def _clear(self) -> None:
         self._count = 0
-        self._closes: list[float] = [0.0] * WINDOW
-        self._fixed, self._moves, self._squares, self._changes, self._volumes, self._flows = (
-            [0] * WINDOW for _ in range(6)
-        )
-        self._sum_5 = self._sum_10 = self._sum_20 = self._sum_30 = 0
-        self._gains = self._losses = self._volume = self._flow_5 = self._flow_10 = self._flow_30 = 0
-        self._move_10 = self._move_30 = self._move_59 = 0
-        self._square_10 = self._square_30 = self._square_59 = 0
+        self._totals = deque((_NOTHING,) * (WINDOW + 1), WINDOW + 1)
 
     def push(self, candle: Candle) -> bool:
         """Take the next complete candle, in the order of time. Returns ``ready``."""
@@ -94,70 +103,51 @@ class FeatureWindow:
             if self._count:
                 self._clear()
             return False
-        close = candle.close
-        fixed = int(close * _UNIT)
-        closes, prices = self._closes, self._fixed
+        close, totals = candle.close, self._totals
+        price, before = int(close * _UNIT), totals[-1]
+        moves, squares, gains = before.moves, before.squares, before.gains
         if self._count:
-            self._move(int((close / closes[-1] - 1.0) * _RETURN_UNIT), fixed - prices[-1])
-        self._sum_5 += fixed - prices[-5]
-        self._sum_10 += fixed - prices[-10]
-        self._sum_20 += fixed - prices[-20]
-        self._sum_30 += fixed - prices[-30]
-        closes.append(close)
-        prices.append(fixed)
-        flows = self._flows
-        flow = int((candle.buy_volume - candle.sell_volume) * _UNIT)
-        self._flow_5 += flow - flows[-5]
-        self._flow_10 += flow - flows[-10]
-        self._flow_30 += flow - flows[-30]
-        flows.append(flow)
-        volume = int(candle.volume * _UNIT)
-        self._volume += volume - self._volumes[-WINDOW]
-        self._volumes.append(volume)
-        self._count += 1
-        if len(closes) > _TRIM:
-            for column in (closes, prices, self._moves, self._squares, self._changes, self._volumes, flows):
-                del column[:-WINDOW]
-        return self._count >= WINDOW
-
-    def _move(self, move: int, change: int) -> None:
-        """The return and the change of price of the newest candle against the one before."""
-        moves, squares, changes = self._moves, self._squares, self._changes
-        square = move * move
-        self._move_10 += move - moves[-10]
-        self._move_30 += move - moves[-30]
-        self._move_59 += move - moves[-59]
-        self._square_10 += square - squares[-10]
-        self._square_30 += square - squares[-30]
-        self._square_59 += square - squares[-59]
-        moves.append(move)
-        squares.append(square)
-        gone = changes[-RSI_SPAN]
-        if gone > 0:
-            self._gains -= gone
-        else:
-            self._losses += gone
-        if change > 0:
-            self._gains += change
-        else:
-            self._losses -= change
-        changes.append(change)
+            move, change = int((close / before.close - 1.0) * _RETURN_UNIT), price - before.price
+            moves += move
+            squares += move * move
+            if change > 0:
+                gains += change
+        totals.append(
+            _Totals(
+                close,
+                price,
+                before.prices + price,
+                moves,
+                squares,
+                gains,
+                before.volumes + int(candle.volume * _UNIT),
+                before.flows + int((candle.buy_volume - candle.sell_volume) * _UNIT),
+            )
+        )
+        self._count = count = self._count + 1
+        return count >= WINDOW
 
     def values(self) -> list[float]:
         """The thirty numbers, in the order of ``FEATURE_NAMES``. Raises ValueError where the window is not ready."""
-        candle, closes = self._newest, self._closes
+        candle, totals = self._newest, self._totals
         if candle is None or self._count < WINDOW:
             raise ValueError(f"{self._count} of the last {WINDOW} candles are there")
+        now, ago_5, ago_10, ago_20, ago_30 = totals[-1], totals[-6], totals[-11], totals[-21], totals[-31]
+        ago_14, ago_59, ago_60 = totals[-1 - RSI_SPAN], totals[-60], totals[0]
         close, high, low, volume = candle.close, candle.high, candle.low, candle.volume
-        sma_5, sma_10 = self._sum_5 * _MEAN_5, self._sum_10 * _MEAN_10
-        sma_20, sma_30 = self._sum_20 * _MEAN_20, self._sum_30 * _MEAN_30
-        c5, c10, c30 = closes[-6], closes[-11], closes[-31]
-        gains, losses = self._gains, self._losses
+        prices, moves, squares, flows = now.prices, now.moves, now.squares, now.flows
+        sma_5, sma_10 = (prices - ago_5.prices) * _MEAN_5, (prices - ago_10.prices) * _MEAN_10
+        sma_20, sma_30 = (prices - ago_20.prices) * _MEAN_20, (prices - ago_30.prices) * _MEAN_30
+        move_10, move_30, move_59 = moves - ago_10.moves, moves - ago_30.moves, moves - ago_59.moves
+        c5, c10, c30 = ago_5.close, ago_10.close, ago_30.close
+        gains = now.gains - ago_14.gains
+        losses = gains - (now.price - ago_14.price)  # changes sum up to the change in all
+        volumes = now.volumes - ago_60.volumes
         return [
             close,
             high,
             low,
-            close / closes[-2] - 1.0,
+            close / totals[-2].close - 1.0,
             close / c5 - 1.0,
             close / c10 - 1.0,
             close / c30 - 1.0,
@@ -169,19 +159,19 @@ class FeatureWindow:
             close / sma_10 - 1.0,
             close / sma_20 - 1.0,
             close / sma_30 - 1.0,
-            sqrt(10 * self._square_10 - self._move_10 * self._move_10) * _DEVIATION_10,
-            sqrt(30 * self._square_30 - self._move_30 * self._move_30) * _DEVIATION_30,
-            sqrt(59 * self._square_59 - self._move_59 * self._move_59) * _DEVIATION_59,
+            sqrt(10 * (squares - ago_10.squares) - move_10 * move_10) * _DEVIATION_10,
+            sqrt(30 * (squares - ago_30.squares) - move_30 * move_30) * _DEVIATION_30,
+            sqrt(59 * (squares - ago_59.squares) - move_59 * move_59) * _DEVIATION_59,
             (100.0 - 100.0 / (1.0 + gains / losses)) if losses else (100.0 if gains else 50.0),
             close - c5,
             close - c10,
             close - c30,
             volume,
-            volume * _UNIT * WINDOW / self._volume if self._volume else 0.0,
+            volume * _UNIT * WINDOW / volumes if volumes else 0.0,
             candle.buy_volume - candle.sell_volume,
-            self._flow_5 / _UNIT,
-            self._flow_10 / _UNIT,
-            self._flow_30 / _UNIT,
+            (flows - ago_5.flows) / _UNIT,
+            (flows - ago_10.flows) / _UNIT,
+            (flows - ago_30.flows) / _UNIT,
             float(candle.trades),
             (high - low) / close,
         ]

@@ -16,6 +16,8 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 _PIECE = 1 << 16
+_TEXT, _BINARY, _CONT = Opcode.TEXT, Opcode.BINARY, Opcode.CONT
+"""Looking a member up in its class takes longer than the question, and it is asked at every message."""
 LARGEST_MESSAGE = 1 << 20
 
 
@@ -113,14 +115,16 @@ class FeedSocket:
     def _collect(self) -> None:
         messages, parts = self._messages, self._parts
         for event in self._protocol.events_received():
-            if type(event) is Frame:
-                if event.opcode in (Opcode.TEXT, Opcode.BINARY) and event.fin:
-                    messages.append(bytes(event.data))
-                elif event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                    parts.append(bytes(event.data))
-                    if event.fin:
-                        messages.append(b"".join(parts))
-                        parts.clear()
+            if type(event) is not Frame:
+                continue
+            opcode, whole = event.opcode, event.fin
+            if whole and (opcode is _TEXT or opcode is _BINARY):
+                messages.append(bytes(event.data))
+            elif opcode is _CONT or opcode is _TEXT or opcode is _BINARY:
+                parts.append(bytes(event.data))
+                if whole:
+                    messages.append(b"".join(parts))
+                    parts.clear()
 
     def _flush(self) -> None:
         """Send what the protocol has to say: our messages, and the answers to pings."""
