@@ -12,6 +12,24 @@ import redis
 Word = str | bytes | int | float
 Command = tuple[Word, ...]
 
+_LENGTHS = [b"$%d\r\n" % length for length in range(256)]
+
+
+def packed(commands: Sequence[Command]) -> bytes:
+    """Commands as they go over the wire. redis-py takes four times as long, which of a gate call was a fifth."""
+    out: list[bytes] = []
+    for words in commands:
+        out.append(b"*%d\r\n" % len(words))
+        for word in words:
+            kind = type(word)
+            if kind is bytes:
+                raw: bytes = word  # type: ignore[assignment]
+            else:
+                raw = word.encode() if isinstance(word, str) else repr(word).encode()
+            length = len(raw)
+            out += (_LENGTHS[length] if length < 256 else b"$%d\r\n" % length, raw, b"\r\n")
+    return b"".join(out)
+
 
 def read_answers(connection: Any, count: int) -> list[Any]:
     """As many answers from a connection of redis-py's; a refusal of a single command is one of them."""
@@ -32,8 +50,7 @@ class Line:
 
     def pack(self, commands: Sequence[Command]) -> Sequence[bytes]:
         """Commands as they go over the wire."""
-        packed: Sequence[bytes] = self._connection.pack_commands(commands)
-        return packed
+        return [packed(commands)]
 
     @property
     def is_up(self) -> bool:

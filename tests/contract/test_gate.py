@@ -286,13 +286,46 @@ def test_admit_when_a_settings_key_has_the_wrong_type_refuses(
     assert code(ask(case, judged)) == "SETTINGS_CHANGED"
 
 
-@pytest.mark.parametrize("counter", ["nan", "inf", "1e400", "-5", "9007199254740992", "text", ""])
+@pytest.mark.parametrize("counter", ["nan", "inf", "1e400", "-5", "9007199254740992", "text", "", "0x10", "1.5", "1e3"])
 def test_admit_when_a_counter_is_mangled_refuses(store: Store, redis_server: RedisServer, counter: str) -> None:
     case = RedisCase(store, redis_server.url)
     judged = switches()
     case.documents(judged)
     store.client.hset(store.keys.risk_counters(today().name), "notional", counter)
     assert code(ask(case, judged)) == "COUNTERS_UNREADABLE"
+
+
+@pytest.mark.parametrize("field", ["orders:AAPL", "notional:AAPL", "orders"])
+def test_admit_when_a_total_beside_is_mangled_refuses_and_writes_nothing(
+    store: Store, redis_server: RedisServer, field: str
+) -> None:
+    """No limit reads some of them, but what would fail at the second write must not have made the first."""
+    case = RedisCase(store, redis_server.url)
+    judged = switches()
+    case.documents(judged)
+    name = store.keys.risk_counters(today().name)
+    store.client.hset(name, field, "text")
+    assert code(ask(case, judged)) == "COUNTERS_UNREADABLE"
+    assert case.book.order("sbe1r0123456789") is None
+    assert store.client.hgetall(name) == {field.encode(): b"text"}
+
+
+def test_admit_when_a_total_without_a_limit_is_below_zero_carries_it_on(
+    store: Store, redis_server: RedisServer
+) -> None:
+    """An order that was counted on the day before gives its count back on this one."""
+    case = RedisCase(store, redis_server.url)
+    judged = switches()
+    case.documents(judged)
+    name = store.keys.risk_counters(today().name)
+    store.client.hset(name, "orders", "-1")
+    assert ask(case, judged) is None
+    assert store.client.hmget(name, "orders", "orders:AAPL", "notional", "notional:AAPL") == [
+        b"0",
+        b"1",
+        b"1000000000",
+        b"1000000000",
+    ]
 
 
 def test_admit_when_redis_forgot_the_script_knows_it_again(store: Store, redis_server: RedisServer) -> None:

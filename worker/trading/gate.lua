@@ -8,31 +8,25 @@
 --       21… fields and values of the order
 local function deny(code, detail) return {code, detail} end
 
-local function read(key)
-  local found = redis.pcall('GET', key)
-  if type(found) == 'table' then return nil, true end
-  return found, false
-end
+-- One reading of all five: what is missing and what is no string are the same here, and neither is what was judged.
+local found = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5])
+local settings, risk, armed, epoch, owner = found[1], found[2], found[3], found[4], found[5]
 
-local settings, odd = read(KEYS[1])
-if odd or not settings or settings ~= ARGV[1] then
+if not settings or settings ~= ARGV[1] then
   return deny('SETTINGS_CHANGED', 'trading_settings is not what was judged')
 end
-local risk, odd_risk = read(KEYS[2])
-if odd_risk or (ARGV[2] == '1') ~= (risk and true or false) or (risk and risk ~= ARGV[3]) then
+local same = (risk or '') == ARGV[3] and (ARGV[2] == '1') == (risk and true or false)
+if not same or (not risk and redis.call('EXISTS', KEYS[2]) == 1) then
   return deny('SETTINGS_CHANGED', 'risk_settings is not what was judged')
 end
 
-local epoch, odd_epoch = read(KEYS[4])
-if odd_epoch or not epoch or epoch ~= ARGV[4] then
+if not epoch or epoch ~= ARGV[4] then
   return deny('EPOCH_CHANGED', 'decided in epoch ' .. ARGV[4] .. ', now ' .. tostring(epoch or 'none'))
 end
-local armed, odd_armed = read(KEYS[3])
-if odd_armed or not armed or armed ~= epoch then
+if not armed or armed ~= epoch then
   return deny('NOT_ARMED', 'the emergency worker does not arm trading')
 end
-local owner, odd_owner = read(KEYS[5])
-if odd_owner or not owner or owner ~= ARGV[5] then
+if not owner or owner ~= ARGV[5] then
   return deny('LEASE_LOST', 'the lease of the account is not ours')
 end
 
@@ -41,29 +35,36 @@ local seconds = tonumber(now[1])
 if seconds < tonumber(ARGV[10]) - 2 or seconds >= tonumber(ARGV[11]) + 2 then
   return deny('WRONG_DAY', 'Redis time ' .. now[1] .. ' is outside the trading day named')
 end
+if redis.call('EXISTS', KEYS[6]) == 1 then return deny('DUPLICATE_ID', 'an order of this id exists') end
 
-local wanted = {[6] = 'none', [7] = 'set', [8] = 'hash', [9] = 'hash', [10] = 'set'}
-for index, kind in pairs(wanted) do
-  local found = redis.call('TYPE', KEYS[index]).ok
-  if index == 6 and found ~= 'none' then return deny('DUPLICATE_ID', 'an order of this id exists') end
-  if found ~= 'none' and found ~= kind then return deny('WRONG_TYPE', KEYS[index] .. ' holds a ' .. found) end
+-- What a key of another type would fail at is asked before the first write, and by the way tells the type.
+local ticker = ARGV[7]
+local working = redis.pcall('SCARD', KEYS[7])
+local counted = redis.pcall('HMGET', KEYS[8], 'notional', 'orders:' .. ticker, 'run', 'notional:' .. ticker, 'orders')
+local last = redis.pcall('HGET', KEYS[9], ticker)
+local positions = redis.pcall('SCARD', KEYS[10])
+for index, answer in ipairs({working, counted, last, positions}) do
+  if type(answer) == 'table' and answer.err then
+    local key = KEYS[6 + index]
+    return deny('WRONG_TYPE', key .. ' holds a ' .. redis.call('TYPE', key).ok)
+  end
 end
 
-local ticker, entry, notional = ARGV[7], ARGV[8] == 'entry', tonumber(ARGV[9])
+local entry, notional = ARGV[8] == 'entry', tonumber(ARGV[9])
 local limit = 9007199254740992
 if not notional or notional ~= notional or notional < 0 or notional >= limit then
   return deny('NUMBER_TOO_LARGE', 'notional ' .. ARGV[9])
 end
 
-local counted = redis.call('HMGET', KEYS[8], 'notional', 'orders:' .. ticker, 'run')
-local function number(text)
+-- Only what an increment would take. What a limit is set on is never below zero, the other totals are carried on.
+local function whole(text, least)
   if not text then return 0 end
-  local value = tonumber(text)
-  if not value or value ~= value or value < 0 or value >= limit then return nil end
-  return value
+  local value = string.match(text, '^%-?%d+$') and tonumber(text)
+  return value and value >= least and value < limit and value
 end
-local total, orders = number(counted[1]), number(counted[2])
-if not total or not orders or total + notional >= limit then
+local total, orders = whole(counted[1], 0), whole(counted[2], 0)
+local of_ticker, of_day = whole(counted[4], -limit), whole(counted[5], -limit)
+if not (total and orders and of_ticker and of_day) or total + notional >= limit or of_ticker + notional >= limit then
   return deny('COUNTERS_UNREADABLE', KEYS[8] .. ' holds what is no count')
 end
 
@@ -82,7 +83,6 @@ if entry then
   if orders >= tonumber(ARGV[13]) then
     return deny('ORDERS_PER_TICKER', orders .. ' + 1 > ' .. ARGV[13] .. ' today in ' .. ticker)
   end
-  local last = redis.call('HGET', KEYS[9], ticker)
   if last then
     local at = tonumber(last)
     if not at or at ~= at then return deny('COUNTERS_UNREADABLE', KEYS[9] .. ' holds what is no time') end
@@ -91,7 +91,7 @@ if entry then
     end
   end
   local allowed = tonumber(ARGV[17])
-  if redis.call('SCARD', KEYS[10]) + redis.call('SCARD', KEYS[7]) >= allowed then
+  if positions + working >= allowed then
     -- Only near the limit is it worth telling tickers apart.
     local seen, tickers = {}, 0
     local function count(name)
@@ -111,15 +111,13 @@ if entry then
   end
 end
 
-redis.call('HSET', KEYS[6], unpack(ARGV, 21))
 -- What a refused order gives back is the cooldown as it was, not none.
-redis.call('HSET', KEYS[6], 'cooldown_at', now_ms, 'cooldown_before', redis.call('HGET', KEYS[9], ticker) or '')
+redis.call('HSET', KEYS[6], 'cooldown_at', now_ms, 'cooldown_before', last or '', unpack(ARGV, 21))
 redis.call('SADD', KEYS[7], ARGV[6])
-redis.call('HINCRBY', KEYS[8], 'notional', ARGV[9])
-redis.call('HINCRBY', KEYS[8], 'notional:' .. ticker, ARGV[9])
-redis.call('HINCRBY', KEYS[8], 'orders', 1)
-redis.call('HINCRBY', KEYS[8], 'orders:' .. ticker, 1)
-redis.call('HSET', KEYS[8], 'last_trade:' .. ticker, now_ms, 'run', ARGV[16] .. ':' .. (run_orders + 1))
+redis.call('HSET', KEYS[8],
+  'notional', total + notional, 'notional:' .. ticker, of_ticker + notional,
+  'orders', of_day + 1, 'orders:' .. ticker, orders + 1,
+  'last_trade:' .. ticker, now_ms, 'run', ARGV[16] .. ':' .. (run_orders + 1))
 redis.call('EXPIRE', KEYS[8], ARGV[20])
 redis.call('HSET', KEYS[9], ticker, now_ms)
-return {'ADMITTED', ''}
+return redis.status_reply('ADMITTED')

@@ -54,14 +54,17 @@ class RedisGate:
         failpoint("gate.asking")
         with self._asking, translated_errors():
             try:
-                code, detail = self._ask(words, deadline)
+                answer = self._ask(words, deadline)
             except redis.ResponseError:
                 raise
             except BaseException:
                 self._line.close()  # an answer that is still to come must not be taken for that of the next order
                 raise
         failpoint("gate.answered")
-        return None if code == b"ADMITTED" else Denial(code.decode(), detail.decode())
+        if answer == b"ADMITTED":
+            return None
+        code, detail = answer
+        return Denial(code.decode(), detail.decode())
 
     def _ask(self, words: list[Word], deadline: float) -> Any:
         """One round trip where the line stands and the server knows the script."""

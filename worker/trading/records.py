@@ -39,14 +39,14 @@ def order_fields(order: Order) -> dict[str, str]:
         "created_at": rfc3339(order.created_at),
         "updated_at": rfc3339(order.updated_at),
         "epoch": str(order.epoch),
-        "history": json.dumps(order.history),
+        "history": json.dumps(order.history) if order.history else "[]",
         "ref_price": str(order.ref_price),
         "trading_day": order.trading_day,
         "reserved": str(order.reserved),
         "position_id": order.position_id,
         "filled_notional": str(order.filled_notional),
         "fees": str(order.fees),
-        "claims": json.dumps([[c.position_id, str(c.qty), str(c.notional), str(c.fees)] for c in order.claims]),
+        "claims": _claims(order),
         "version": str(order.version),
         "exit_reason": order.exit_reason,
         "confidence": order.confidence,
@@ -58,6 +58,13 @@ def order_fields(order: Order) -> dict[str, str]:
         "fee_correction": str(order.fee_correction),
         "least_qty": str(order.least_qty),
     }
+
+
+def _claims(order: Order) -> str:
+    """None in most orders, of which this is written for every change."""
+    if not order.claims:
+        return "[]"
+    return json.dumps([[c.position_id, str(c.qty), str(c.notional), str(c.fees)] for c in order.claims])
 
 
 def read_order(found: Hash) -> Order:

@@ -14,7 +14,7 @@ import redis
 
 from shared.errors import StoreRefused
 from shared.store import translated_errors
-from worker.line import Command, Word, read_answers
+from worker.line import Command, Word, packed, read_answers
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ class Transaction:
             self._watching = False
 
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
+        self._connection.send_packed_command([packed(commands)], check_health=False)
         return read_answers(self._connection, len(commands))
 
 
