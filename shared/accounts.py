@@ -7,9 +7,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
 
 Mode = Literal["simulated", "paper", "live"]
 
@@ -51,11 +51,13 @@ _DEFAULTS_OWN = {
 }
 
 
-def check_venue(value: str) -> str:
-    """Raises ValueError naming what is supported."""
+def _check_venue(value: str) -> str:
     if value not in SUPPORTED_VENUES:
         raise ValueError(f"{value!r} is not supported: choose {' or '.join(SUPPORTED_VENUES)}")
     return value
+
+
+VenueName = Annotated[str, AfterValidator(_check_venue)]
 
 
 class AccountVariables(BaseModel):
@@ -63,7 +65,7 @@ class AccountVariables(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    venue: str
+    venue: VenueName
     api_key: SecretStr | None = None
     secret_key: SecretStr | None = None
     passphrase: SecretStr | None = None
@@ -75,11 +77,6 @@ class AccountVariables(BaseModel):
     stream_url: str | None = None
     data_feed: Literal["iex", "sip"] = "iex"
     token: SecretStr | None = None
-
-    @field_validator("venue")
-    @classmethod
-    def _check_venue(cls, value: str) -> str:
-        return check_venue(value)
 
 
 _HTTP = ("http://", "https://")

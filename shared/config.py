@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import os
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
-    SettingsConfigDict,
     SettingsError,
 )
 
@@ -28,94 +23,31 @@ from shared.accounts import (
     AccountConfig,
     AccountVariables,
     Mode,
-    check_venue,
+    VenueName,
     named,
     prefix_of,
     twins,
 )
 from shared.errors import ConfigError
+from shared.fields import HttpAddress, Names, Numbers, Tickers, ZoneName
+from shared.places import Places
 
 DEFAULT_TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "GOOGL", "META", "TSLA", "AMD", "SPY", "QQQ")
-
-
 REPORTERS = ("redis", "stdout", "telegram", "webhook")
-
-
-class Places(BaseSettings):
-    """Where an installation is: all that a stop needs to know."""
-
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_ignore_empty=True,
-        env_nested_delimiter="__",
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
-
-    sixbot_home: Path = Path("var")
-    sixbot_key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_.-]{0,40}$")] = ""
-    redis_url: SecretStr | None = None
-    rq_redis_url: SecretStr | None = None
-    embedded_redis_port: Annotated[int, Field(ge=1, le=65535)] = 6380
-    stop_file: Path | None = None
-
-    @field_validator("redis_url", "rq_redis_url")
-    @classmethod
-    def _check_redis(cls, value: SecretStr | None) -> SecretStr | None:
-        """Said without the value, which may hold a password."""
-        if value is not None and not _is_redis_address(value.get_secret_value()):
-            raise ValueError("must be an address like redis://[user]:password@host:port/db, rediss:// or unix://")
-        return value
-
-    @property
-    def run_dir(self) -> Path:
-        """Locks, the latch, the stop file: what must survive a restart but is no history."""
-        return self.sixbot_home / "run"
-
-    def make_home(self) -> None:
-        """Make the folder of locks and latches. Raises ConfigError where nothing can be written there."""
-        why = "it is read-only"
-        try:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            if os.access(self.run_dir, os.W_OK | os.X_OK):
-                return
-        except OSError as error:
-            why = error.strerror or str(error)
-        raise ConfigError(f"SIXBOT_HOME: nothing can be written under {self.sixbot_home}: {why}")
-
-    @property
-    def stop_path(self) -> Path:
-        return self.stop_file or self.run_dir / "STOP"
-
-    def redis_address(self) -> str:
-        """``REDIS_URL``, else the embedded server's, whose password stands in ``SIXBOT_HOME/redis.url``.
-
-        Raises ConfigError where there is neither.
-        """
-        if self.redis_url is not None:
-            return self.redis_url.get_secret_value()
-        path = self.sixbot_home / "redis.url"
-        try:
-            return path.read_text().strip()
-        except FileNotFoundError:
-            raise ConfigError(
-                f"no Redis is known: set REDIS_URL, or start the embedded server with `sixbot up` (it writes {path})"
-            ) from None
 
 
 class Config(Places):
     """All settings of an installation. Field names are the variables' names in lower case."""
 
-    venue: str = "simulated"
-    active_tickers: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TICKERS
+    venue: VenueName = "simulated"
+    active_tickers: Tickers = DEFAULT_TICKERS
     cycle_seconds: Annotated[float, Field(gt=0, le=86400)] = 600
     predictor: Literal["lightgbm", "document", "grok"] = "lightgbm"
     predict_horizon_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
     market_data: Literal["venue", "yfinance", "finnhub"] = "venue"
     order_type: Literal["market", "limit"] = "market"
     limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=1)] = Decimal("0.0005")
-    trading_day_tz: str = "America/New_York"
+    trading_day_tz: ZoneName = "America/New_York"
 
     redis_lost_stop_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
     trader_silent_stop_seconds: Annotated[float, Field(gt=0, le=3600)] = 15
@@ -141,27 +73,27 @@ class Config(Places):
     bot_feed: Literal["auto", "simulated", "alpaca", "binance"] = "auto"
     binance_stream_url: str = "wss://stream.binance.com:9443"
     binance_stream_kind: Literal["trade", "aggTrade"] = "trade"
-    contract_sizes: Annotated[tuple[str, ...], NoDecode] = ()
+    contract_sizes: Names = ()
     candle_grace_ms: Annotated[int, Field(ge=0, le=10_000)] = 250
     predict_seconds: Annotated[int, Field(ge=1, le=60)] = 2
 
     grok_api_key: SecretStr | None = None
-    grok_base_url: str = "https://api.x.ai"
+    grok_base_url: HttpAddress = "https://api.x.ai"
     grok_model: str = "grok-4"
     grok_seconds: Annotated[int, Field(ge=30, le=86400)] = 600
     grok_daily_tokens: Annotated[int, Field(ge=0, le=10**12)] = 3_000_000
     finnhub_api_key: SecretStr | None = None
-    finnhub_url: str = "https://finnhub.io"
-    yfinance_url: str | None = None
+    finnhub_url: HttpAddress = "https://finnhub.io"
+    yfinance_url: HttpAddress | None = None
 
     jobs_idle_seconds: Annotated[int, Field(ge=1, le=86400)] = 180
-    reporters: Annotated[tuple[str, ...], NoDecode] = ("redis",)
+    reporters: Names = ("redis",)
     report_level: Literal["stops", "orders", "all"] = "orders"
     telegram_bot_token: SecretStr | None = None
-    telegram_chat_ids: Annotated[tuple[int, ...], NoDecode] = ()
-    telegram_base_url: str = "https://api.telegram.org"
+    telegram_chat_ids: Numbers = ()
+    telegram_base_url: HttpAddress = "https://api.telegram.org"
     telegram_commands: bool = True
-    webhook_url: str | None = None
+    webhook_url: HttpAddress | None = None
     webhook_secret: SecretStr | None = None
 
     nested_accounts: dict[str, AccountVariables] = Field(default_factory=dict, validation_alias="accounts")
@@ -173,50 +105,12 @@ class Config(Places):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
-    @field_validator("active_tickers", mode="before")
-    @classmethod
-    def _split_tickers(cls, value: object) -> object:
-        return tuple(t.strip().upper() for t in value.split(",") if t.strip()) if isinstance(value, str) else value
-
-    @field_validator("active_tickers")
-    @classmethod
-    def _check_tickers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or len(set(value)) != len(value):
-            raise ValueError("must name at least one ticker and none twice, like AAPL,MSFT")
-        return value
-
-    @field_validator("reporters", "telegram_chat_ids", "contract_sizes", mode="before")
-    @classmethod
-    def _split_list(cls, value: object) -> object:
-        return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
-
     @field_validator("reporters")
     @classmethod
     def _check_reporters(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [name for name in value if name not in REPORTERS]:
             raise ValueError(f"must be of {', '.join(REPORTERS)}, with commas between them (got {unknown[0]})")
         return value
-
-    @field_validator("webhook_url", "grok_base_url", "finnhub_url", "yfinance_url", "telegram_base_url")
-    @classmethod
-    def _check_webhook(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("https://", "http://")):
-            raise ValueError("must be an http:// or https:// address")
-        return value
-
-    @field_validator("trading_day_tz")
-    @classmethod
-    def _check_zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError("must be a time zone name, like America/New_York or UTC") from error
-        return value
-
-    @field_validator("venue")
-    @classmethod
-    def _check_venue(cls, value: str) -> str:
-        return check_venue(value)
 
     @field_validator("nested_accounts", mode="before")
     @classmethod
@@ -235,14 +129,22 @@ class Config(Places):
     @model_validator(mode="after")
     def _check_wanted(self) -> Config:
         """What is switched on must have what it cannot do without."""
-        wanted: tuple[tuple[bool, str, tuple[str, ...]], ...] = (
-            ("telegram" in self.reporters, "REPORTERS names telegram", ("telegram_bot_token", "telegram_chat_ids")),
-            ("webhook" in self.reporters, "REPORTERS names webhook", ("webhook_url", "webhook_secret")),
-            (self.predictor == "grok", "PREDICTOR is grok", ("grok_api_key",)),
-            (self.market_data == "finnhub", "MARKET_DATA is finnhub", ("finnhub_api_key",)),
+        wanted: tuple[tuple[bool, str, dict[str, object]], ...] = (
+            (
+                "telegram" in self.reporters,
+                "REPORTERS names telegram",
+                {"TELEGRAM_BOT_TOKEN": self.telegram_bot_token, "TELEGRAM_CHAT_IDS": self.telegram_chat_ids},
+            ),
+            (
+                "webhook" in self.reporters,
+                "REPORTERS names webhook",
+                {"WEBHOOK_URL": self.webhook_url, "WEBHOOK_SECRET": self.webhook_secret},
+            ),
+            (self.predictor == "grok", "PREDICTOR is grok", {"GROK_API_KEY": self.grok_api_key}),
+            (self.market_data == "finnhub", "MARKET_DATA is finnhub", {"FINNHUB_API_KEY": self.finnhub_api_key}),
         )
-        for on, why, names in wanted:
-            if on and (missing := [name.upper() for name in names if not getattr(self, name)]):
+        for on, why, needed in wanted:
+            if on and (missing := [name for name, value in needed.items() if not value]):
                 raise ValueError(f"{why}, which needs {' and '.join(missing)}")
         return self
 
@@ -314,19 +216,6 @@ class Config(Places):
         """That of its most dangerous account."""
         return max((account.mode for account in self.accounts), key=MODES.index)
 
-    @property
-    def log_dir(self) -> Path:
-        return self.sixbot_home / "log"
-
-    @property
-    def model_dir(self) -> Path:
-        """Reports of models that were trained here."""
-        return self.sixbot_home / "models"
-
-    def queue_address(self) -> str:
-        """Where RQ keeps its jobs: ``RQ_REDIS_URL``, else the same Redis. Raises ConfigError where there is none."""
-        return self.redis_address() if self.rq_redis_url is None else self.rq_redis_url.get_secret_value()
-
 
 def load_config(**overrides: object) -> Config:
     """Read the configuration. Raises ConfigError naming each variable, its problem and the range."""
@@ -342,19 +231,6 @@ def load_config(**overrides: object) -> Config:
         raise ConfigError(
             "ACCOUNTS: cannot be read: write ACCOUNTS__NAME__VENUE and so on, one variable each"
         ) from None
-
-
-def _is_redis_address(text: str) -> bool:
-    """Whether redis-py takes it, and takes all of it: it would read a database that is no number as 0."""
-    try:
-        address = urlsplit(text)
-        port = address.port
-    except ValueError:
-        return False
-    if address.scheme == "unix":
-        return bool(address.path)
-    database = address.path.strip("/")
-    return address.scheme in {"redis", "rediss"} and port != 0 and (not database or database.isdecimal())
 
 
 def _credentials() -> dict[str, Any]:

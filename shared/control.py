@@ -165,6 +165,15 @@ def _unknown(raw: bytes | None, model: type[Any]) -> dict[str, Any]:
     return {n: v for n, v in found.items() if n not in model.model_fields} if isinstance(found, dict) else {}
 
 
+def write_default_settings(store: Store, clock: Clock) -> None:
+    """A ``trading_settings`` that is missing when a worker starts is the one case that writes a default: OFF.
+
+    Raises StoreError.
+    """
+    default = TradingSettings().plain() | {"last_updated": rfc3339(clock.now())}
+    store.write_document(store.keys.trading_settings, None, dump_json(default))
+
+
 def last_good(store: Store, model: type[D]) -> D:
     """The values in force, from ``trading_status.applied``, where they outlive a restart; else the defaults."""
     status = store.get_json(store.keys.trading_status)

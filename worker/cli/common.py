@@ -11,9 +11,10 @@ from typing import NoReturn
 
 import typer
 
-from shared.config import Places, load_config
+from shared.config import load_config
 from shared.errors import ConfigError, SixbotError, StoreError
 from shared.keys import Keys
+from shared.places import Places
 from shared.store import Store, connect
 
 

@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.clock import SystemClock, parse_rfc3339
-from shared.config import Places, load_config, load_for_a_stop
+from shared.config import load_config, load_for_a_stop
 from shared.control import Actor, Control
 from shared.documents import parse_json
 from shared.errors import ConfigError, DocumentError, StoreError
+from shared.places import Places
 from shared.store import Store
 from worker.cli.accounts import account_rows
 from worker.cli.common import Exit, exit_codes, fail, open_store, print_json

@@ -8,32 +8,42 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from shared.accounts import AccountConfig, Mode
-from shared.clock import Clock, TradingCalendar, rfc3339
+from shared.clock import Clock, TradingCalendar
 from shared.config import Config
-from shared.errors import StoreError
-from shared.logs import event_fields
+from shared.keys import Keys
 from shared.store import Store, connect
 from worker.compose.account import TradingAccount
 from worker.compose.adapters import open_predictor
 from worker.compose.bots import build_fleet
+from worker.compose.notes import event_notes
+from worker.compose.preparation import preparation
 from worker.compose.process import Process
 from worker.core.types import OrderType
 from worker.entropy import entropy
 from worker.runtime import AccountLock
 from worker.trading.book import RedisBook
 from worker.trading.cycle import Cycle, CycleOptions
+from worker.trading.cycles import Cycles
 from worker.trading.dead_man import DeadManSwitch
 from worker.trading.desk import OrderDesk
 from worker.trading.fence import Fence
 from worker.trading.gate import RedisGate
+from worker.trading.halt import HaltRequest
+from worker.trading.inbox import Inbox, Intake
+from worker.trading.keepalive import KeepAlive
 from worker.trading.lease import Lease
 from worker.trading.mend import Mender
+from worker.trading.oversight import Oversight
 from worker.trading.ports import Notes
 from worker.trading.pulse import AccountPulse
+from worker.trading.readiness import Readiness
 from worker.trading.reconcile import Reconciler
+from worker.trading.session import Session
+from worker.trading.startup import Startup
 from worker.trading.status import TraderStatus
 from worker.trading.switches import SwitchReader
-from worker.trading.worker import Parts, Trader
+from worker.trading.tenure import Admission, Tenure
+from worker.trading.worker import Service, Trader
 from worker.venues.base import Venue
 from worker.watch import KeyWatcher
 
@@ -47,61 +57,78 @@ def build_trader(
     logger: structlog.stdlib.BoundLogger,
     only: int | None = None,
     tell: Notes | None = None,
-) -> tuple[Trader, KeyWatcher]:
-    """One account's trader, with a connection of its own, and the watcher that wakes it.
+) -> Trader:
+    """One account's trader, with connections of its own.
 
     With ``only``, of all bots that one; ``tell`` is told whatever happens as well.
     """
-    config, clock, keys, url = process.config, process.clock, process.keys, process.config.redis_address()
+    name, config, clock, keys, signals = account.name, process.config, process.clock, process.keys, process.signals
+    url = config.redis_address()
     store, calendar = Store(connect(url), keys), TradingCalendar(ZoneInfo(config.trading_day_tz))
-    notes = _notes(store, account.name, clock, logger, tell)
-    book, gate = RedisBook(store, account.name, calendar), RedisGate(url, keys, account.name)
-    fence, switches = Fence(store, account.name, clock), SwitchReader(store, clock)
-    desk = OrderDesk(venue, gate, book, clock, notes, fence.in_flight, config.unknown_resolve_seconds, account.name)
-    status = TraderStatus(
-        store, account.name, [a.name for a in config.accounts], mode_of(config, account), book, clock, calendar
-    )
+    notes = event_notes(store, name, clock, logger, tell)
+    book, gate = RedisBook(store, name, calendar), RedisGate(url, keys, name)
+    fence, switches = Fence(store, name, clock), SwitchReader(store, clock)
+    desk = OrderDesk(venue, gate, book, clock, notes, fence.in_flight, config.unknown_resolve_seconds, name)
     shared = TradingAccount(config, account, store, venue, desk, book, switches, clock, calendar, notes, logger)
-    holder: list[Trader] = []
 
-    def progress() -> None:
-        if holder:
-            holder[0].alive()
+    names = [known.name for known in config.accounts]
+    status = TraderStatus(store, name, names, mode_of(config, account), book, clock, calendar)
+    readiness = Readiness(switches, fence, status, clock, logger)
+    tenure = Tenure(Lease(store, name, lock.identity, entropy()), fence, gate, book, clock)
+    dead_man = _dead_man(config, venue, status, clock, logger)
+    keepalive = KeepAlive(pulse, tenure, fence, dead_man)
+    reconciler = Reconciler(name, venue, desk, book, clock, calendar, notes, keepalive.beat)
+    halt = HaltRequest(pulse, clock)
+    oversight = Oversight(reconciler, book, fence, switches, status, halt, clock, calendar)
 
-    parts = Parts(
-        account=account.name,
-        store=store,
-        venue=venue,
-        gate=gate,
-        book=book,
-        desk=desk,
-        reconciler=Reconciler(account.name, venue, desk, book, clock, calendar, notes, progress),
-        mender=Mender(store, clock, calendar),
-        cycle=_cycle(shared, lambda: holder[0].between()) if account.is_default and only is None else None,
-        fence=fence,
-        lease=Lease(store, account.name, lock.identity, entropy()),
-        switches=switches,
-        status=status,
-        heartbeat=pulse,
-        clock=clock,
-        calendar=calendar,
-        notes=notes,
-        publishes_predictions=config.predictor == "lightgbm",
-        cycle_seconds=config.cycle_seconds,
-        dead_man=_dead_man(config, venue, status, clock, logger),
-        logger=logger,
-        bots=build_fleet(shared, lambda item: holder[0].post(item), progress, only),
+    inbox = Inbox()
+    bots = build_fleet(shared, inbox.put, keepalive.beat, only)
+    intake = Intake(inbox, desk, bots, oversight, clock, logger)
+
+    def between() -> None:
+        keepalive.beat()
+        intake.between()
+
+    alone = only is not None or not account.is_default
+    cycles = None if alone else _cycles(shared, oversight, status, pulse, between)
+    session = Session(
+        Admission(tenure, pulse, intake, signals, notes),
+        preparation(config, account, store, venue, pulse, clock),
+        Startup(Mender(store, clock, calendar), oversight, bots, intake, signals, logger),
+        keepalive,
+        oversight,
+        readiness,
+        cycles,
+        bots,
+        intake,
+        signals,
     )
-    trader = Trader(parts, process.signals, prepare=_preparation(config, account, store, venue, pulse, clock))
-    holder.append(trader)
+    watcher = _watcher(url, keys, fence, inbox)
+    services: list[Service] = [bots, watcher] if dead_man is None else [bots, dead_man, watcher]
+    return Trader(session, tenure, readiness, pulse, inbox, intake, venue.stream_updates, services, signals, logger)
+
+
+def _watcher(url: str, keys: Keys, fence: Fence, inbox: Inbox) -> KeyWatcher:
+    """Acknowledges a new epoch in its own thread, whatever the loop waits for, and lets the loop look."""
+
+    def wake() -> None:
+        fence.acknowledge()
+        inbox.wake()
+
     watched = [keys.trading_settings, keys.risk_settings, keys.trading_armed, keys.trading_epoch]
-    return trader, KeyWatcher(url, watched, trader.wake)
+    return KeyWatcher(url, watched, wake)
 
 
-def _cycle(account: TradingAccount, between: Callable[[], None]) -> Cycle:
+def _cycles(
+    account: TradingAccount,
+    oversight: Oversight,
+    status: TraderStatus,
+    pulse: AccountPulse,
+    between: Callable[[], None],
+) -> Cycles:
     """The default bot, which decides by the predictor that the configuration names."""
     config = account.config
-    return Cycle(
+    cycle = Cycle(
         account.name,
         account.venue,
         open_predictor(config, account.store),
@@ -114,6 +141,17 @@ def _cycle(account: TradingAccount, between: Callable[[], None]) -> Cycle:
         entropy,
         account.switches.read,
         between,
+    )
+    return Cycles(
+        cycle,
+        config.cycle_seconds,
+        oversight,
+        status,
+        account.book,
+        pulse,
+        account.clock,
+        account.logger,
+        publishes_predictions=config.predictor == "lightgbm",
     )
 
 
@@ -133,45 +171,3 @@ def _dead_man(
         logger.warning("no_dead_man_switch", venue=venue.name)
         return None
     return DeadManSwitch(venue, seconds, clock, lambda why: status.fault("dead_man", why))
-
-
-def _notes(
-    store: Store, account: str, clock: Clock, logger: structlog.stdlib.BoundLogger, tell: Notes | None = None
-) -> Notes:
-    """What happened, into the log and the ``events`` stream; the book writes orders itself, with their change."""
-
-    def notes(kind: str, /, **fields: object) -> None:
-        logger.info(kind, **fields)
-        if tell is not None:
-            tell(kind, **fields)
-        if kind == "order":
-            return
-        told = {"time": rfc3339(clock.now()), "account": account, **fields}
-        try:
-            store.add_event(store.keys.events, event_fields(kind, told))
-        except StoreError as error:
-            logger.warning("event_lost", kind=kind, error=str(error))
-
-    return notes
-
-
-def _preparation(
-    config: Config, account: AccountConfig, store: Store, venue: Venue, pulse: AccountPulse, clock: Clock
-) -> Callable[[], None]:
-    """What must exist before the first cycle: on the simulated market, a model. Real accounts bring their own."""
-
-    def progress(done: int, total: int) -> None:
-        pulse.extra["progress"] = {"what": "training the first model", "done": done, "total": total}
-        pulse.beat(force=done == total)
-
-    def prepare() -> None:
-        if not account.is_default or config.predictor != "lightgbm" or account.mode != "simulated":
-            return
-        from worker.models.bootstrap import ensure_model
-        from worker.models.registry import ModelRegistry
-
-        registry = ModelRegistry(store, clock)
-        ensure_model(registry, venue, config.active_tickers, config.predict_horizon_minutes, clock, progress)
-        pulse.extra.pop("progress", None)
-
-    return prepare

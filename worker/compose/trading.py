@@ -16,21 +16,6 @@ from worker.trading.ports import Notes
 from worker.trading.process import TradingProcess, Unit
 from worker.trading.pulse import ProcessPulse
 from worker.trading.worker import Trader
-from worker.watch import KeyWatcher
-
-
-class _Running:
-    """A trader between the start and the end of what wakes it."""
-
-    def __init__(self, trader: Trader, watcher: KeyWatcher) -> None:
-        self._trader, self._watcher = trader, watcher
-
-    def run(self) -> None:
-        self._watcher.start()
-        try:
-            self._trader.run()
-        finally:
-            self._watcher.close()
 
 
 def run(config: Config, account: str | None) -> ExitCode:
@@ -43,7 +28,7 @@ def run(config: Config, account: str | None) -> ExitCode:
     def unit(name: str) -> Unit:
         traded, venue, own = config.account(name), venues[name], pulse.accounts[name]
         lock, logger = AccountLock(config.run_dir, name), process.logger.bind(account=name)
-        return Unit(lock, lambda: _Running(*build_trader(process, traded, venue, lock, own, logger)), own, logger)
+        return Unit(lock, lambda: build_trader(process, traded, venue, lock, own, logger), own, logger)
 
     try:
         TradingProcess([unit(name) for name in venues], pulse, process.signals).run()
@@ -72,8 +57,8 @@ def run_bot(config: Config, bot_id: int, account_name: str, configure: Callable[
     pulse = ProcessPulse(process.heartbeat(), [account.name], clock)
     own, venue = pulse.accounts[account.name], open_venue(account, clock)
 
-    def build() -> _Running:
-        return _Running(*build_trader(process, account, venue, lock, own, process.logger, bot_id, tell))
+    def build() -> Trader:
+        return build_trader(process, account, venue, lock, own, process.logger, bot_id, tell)
 
     tell("started", bot_id=bot_id, account=account.name, venue=venue.name, mode=venue.mode)
     try:

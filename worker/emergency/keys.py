@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import redis
 
 from shared.clock import Clock, rfc3339
+from shared.control import write_default_settings
 from shared.documents import Document, Reading, RiskSettings, TradingSettings, dump_json, parse_json, version_of
 from shared.errors import DocumentError, StoreError, StoreRefused, StoreUnreachable
 from shared.keys import ARMED_TTL_SECONDS
@@ -199,9 +200,8 @@ class EmergencyKeys:
                 return
 
     def write_default_settings(self) -> None:
-        """A missing ``trading_settings`` at start-up is the one case that writes a default: OFF. Raises StoreError."""
-        default = TradingSettings().plain() | {"last_updated": rfc3339(self._clock.now())}
-        self.store.write_document(self.store.keys.trading_settings, None, dump_json(default))
+        """OFF in so many words, where ``trading_settings`` is missing. Raises StoreError."""
+        write_default_settings(self.store, self._clock)
 
     def has_open_orders(self, account: str) -> bool:
         """Whether the book has any order of the account that is not final. Raises StoreError."""

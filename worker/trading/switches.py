@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared.clock import Clock, rfc3339
-from shared.control import last_good
+from shared.control import last_good, write_default_settings
 from shared.documents import RiskSettings, TradingSettings
 from shared.store import Store
 from worker.trading.ports import Switches
@@ -25,6 +25,10 @@ class SwitchReader:
         settings, risk = self._store.read_settings(self._good[0]), self._store.read_risk(self._good[1])
         self._good = (settings.value, risk.value)
         return Switches(settings, risk)
+
+    def write_default(self) -> None:
+        """OFF in so many words, where ``trading_settings`` is missing. Raises StoreError."""
+        write_default_settings(self._store, self._clock)
 
     def applied(self, switches: Switches) -> dict[str, Any]:
         """``trading_status.applied``: the whole documents in force and the versions they were read from."""

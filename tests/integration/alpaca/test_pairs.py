@@ -168,7 +168,7 @@ def test_stream_when_the_leg_sells_pushes_it_as_the_pairs_and_once(server: Alpac
 
 
 def test_orders_of_others_when_they_are_oco_stay_two(server: AlpacaServer, venue: AlpacaVenue) -> None:
-    venue._trading.post(
+    venue._clients.trading.post(
         "/orders",
         {"symbol": "AAPL", "qty": "2", "side": "sell", "type": "limit", "time_in_force": "gtc", "order_class": "oco",
          "take_profit": {"limit_price": "110"}, "stop_loss": {"stop_price": "90"}},

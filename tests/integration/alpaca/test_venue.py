@@ -148,7 +148,7 @@ def test_open_orders_when_only_a_leg_works_lists_the_leg_alone(
 
 def test_client_when_built_is_tamed(venue: AlpacaVenue) -> None:
     """alpaca-py's private names: where an upgrade renames them, a POST would be sent again."""
-    for client in (venue._trading, venue._stocks, venue._crypto):
+    for client in (venue._clients.trading, venue._clients.stocks, venue._clients.crypto):
         assert client._retry == 0
         assert client._retry_codes == []
         assert client._session.trust_env is False

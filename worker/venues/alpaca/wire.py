@@ -12,6 +12,7 @@ from worker.venues.http import guarded
 
 T = TypeVar("T")
 
+MAX_PAGES = 200
 MALFORMED = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 

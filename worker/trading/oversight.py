@@ -1,0 +1,109 @@
+"""When an account is reconciled, and what follows from what was found."""
+
+from __future__ import annotations
+
+from shared.clock import Clock, TradingCalendar
+from shared.errors import VenueError
+from worker.trading.book import RedisBook
+from worker.trading.cycle import day_pnl
+from worker.trading.fence import Fence
+from worker.trading.halt import LOSS, MISMATCH, HaltRequest
+from worker.trading.reconcile import Reconciler, Snapshot, unresolved_ids
+from worker.trading.status import TraderStatus
+from worker.trading.switches import SwitchReader
+
+RECONCILE_SECONDS = 10.0
+SOON_SECONDS = 1.0
+
+
+class Oversight:
+    """Keeps what is known of the account fresh, tells what is wrong, and asks for a stop where it must."""
+
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        book: RedisBook,
+        fence: Fence,
+        switches: SwitchReader,
+        status: TraderStatus,
+        halt: HaltRequest,
+        clock: Clock,
+        calendar: TradingCalendar,
+    ) -> None:
+        self._reconciler, self._book, self._fence, self._switches = reconciler, book, fence, switches
+        self._status, self._halt, self._clock, self._calendar = status, halt, clock, calendar
+        self._next = 0.0
+        self.snapshot: Snapshot | None = None
+        """What the last reconciliation found."""
+
+    def at_once(self) -> None:
+        """Reconcile at the next turn."""
+        self._next = 0.0
+
+    def soon(self) -> None:
+        """Reconcile within a second."""
+        self._next = min(self._next, self._clock.monotonic() + SOON_SECONDS)
+
+    def start_over(self) -> None:
+        """The recovery of a start; twice where the first pass could not compare. Raises VenueError, StoreError."""
+        self._reconciler.start_over()
+        self.reconcile()
+        if self._reconciler.unjudged:
+            self.reconcile()
+
+    @property
+    def suspects(self) -> bool:
+        """Whether book and venue were found apart in what we hold."""
+        return self._reconciler.suspects
+
+    def judge_start(self) -> None:
+        """A start that finds book and venue apart once more has no explanation for it: ask for a stop.
+
+        Raises VenueError, StoreError.
+        """
+        drift = self.reconcile().drift
+        if drift:
+            self._halt.ask(MISMATCH, drift)
+
+    def tend(self) -> None:
+        """Reconcile where that is due. A venue that cannot be read is told and asked again; it ends nothing."""
+        if self._clock.monotonic() < self._next:
+            return
+        try:
+            self.reconcile()
+            self._status.fault("venue", None)
+        except VenueError as error:
+            self._status.fault("venue", str(error))
+            self._next = self._clock.monotonic() + SOON_SECONDS
+
+    def reconcile(self) -> Snapshot:
+        """One pass and what follows from it. Raises VenueError, StoreError."""
+        self.snapshot = snapshot = self._reconciler.run()
+        soon = self._reconciler.unsettled and not snapshot.drift
+        self._next = self._clock.monotonic() + (SOON_SECONDS if soon else RECONCILE_SECONDS)
+        self._fence.unresolved(unresolved_ids(snapshot.orders))
+        self._tell(snapshot)
+        if not snapshot.drift:
+            self._halt.withdraw(MISMATCH)
+        self._judge_loss(snapshot)
+        self._book.trim()
+        return snapshot
+
+    def _tell(self, snapshot: Snapshot) -> None:
+        self._status.positions(snapshot.positions)
+        self._status.fault("drift", f"REDUCING: {snapshot.drift}" if snapshot.drift else None)
+        self._halt.reducing(snapshot.drift)
+        self._status.fault("orders", _first(snapshot.problems))
+
+    def _judge_loss(self, snapshot: Snapshot) -> None:
+        """Ask for a stop when the day's loss is over its limit."""
+        limit = self._switches.read().risk.value.max_daily_loss_usd
+        pnl = day_pnl(self._book, snapshot, self._calendar.day_of(self._clock.now()).name)
+        if limit and pnl is not None and -pnl >= limit:
+            self._halt.ask(LOSS, f"lost {-pnl} today, the limit is {limit}")
+        else:
+            self._halt.withdraw(LOSS)
+
+
+def _first(problems: dict[str, str]) -> str | None:
+    return next((f"{name}: {why}" for name, why in problems.items()), None)

@@ -1,0 +1,85 @@
+"""Alpaca's fills, which tell neither their fee nor the pair that they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from shared.clock import parse_rfc3339, rfc3339
+from shared.errors import OrderNotFound, VenueUnavailable
+from worker.core.types import Execution, Side
+from worker.venues.alpaca import mapping, wire
+from worker.venues.alpaca.clients import RestClient
+from worker.venues.alpaca.endpoints import Endpoints
+from worker.venues.alpaca.fees import CryptoFees
+from worker.venues.alpaca.listing import OrderList
+from worker.venues.alpaca.orders import order_path
+from worker.venues.alpaca.pairs import PAIR_CLASSES, Pairs
+
+ACTIVITIES_PAGE = 100
+GROUP_TOLERANCE = timedelta(seconds=1)
+"""How much earlier than its leg an order may have been made with it."""
+
+
+class Fills:
+    """Executions of one account, under the ids by which the port knows their orders."""
+
+    def __init__(
+        self, client: RestClient, pairs: Pairs, fees: CryptoFees, listing: OrderList, endpoints: Endpoints
+    ) -> None:
+        self._client, self._pairs, self._fees = client, pairs, fees
+        self._listing, self._endpoints = listing, endpoints
+
+    def since(self, since: datetime) -> list[Execution]:
+        """Oldest first, all pages; none where the address has no such endpoint. Raises VenueUnavailable."""
+        query: dict[str, Any] = {"after": rfc3339(since), "direction": "asc", "page_size": ACTIVITIES_PAGE}
+        fills: dict[str, Execution] = {}
+        for _ in range(wire.MAX_PAGES):
+            ask = partial(wire.rows, partial(self._client.get, "/account/activities/FILL", query))
+            # Without the endpoint an order's cumulative figures tell all but the fees.
+            rows = self._endpoints.ask("fills", ask, list)
+            told = map(self._fees.charged, wire.read(partial(mapping.fills_in, rows)))
+            new = {f.execution_id: f for f in told if f.execution_id not in fills}
+            fills |= new
+            if not new and len(rows) != ACTIVITIES_PAGE:
+                self._learn(list(fills.values()), since)
+                return [self._pairs.fill(f) for f in fills.values()]
+            if not new:
+                break
+            query = {**query, "page_token": rows[-1]["id"]}
+        raise VenueUnavailable(f"no end of fills after {len(fills)}")
+
+    def _learn(self, fills: Sequence[Execution], since: datetime) -> None:
+        """Find the pairs that fills are of, which their rows do not tell. Raises VenueUnavailable."""
+        sold = {f.venue_order_id for f in fills if f.side is Side.SELL}
+        if not self._unknown(sold):
+            return
+        self._listing.since(since)
+        for name in self._unknown(sold):
+            placed = self._placed_at(name)
+            if placed is not None:
+                self._listing.since(placed - GROUP_TOLERANCE)
+            if not self._pairs.knows(name):
+                self._pairs.is_plain(name)
+
+    def _unknown(self, venue_order_ids: set[str]) -> list[str]:
+        return sorted(name for name in venue_order_ids if not self._pairs.knows(name))
+
+    def _placed_at(self, venue_order_id: str) -> datetime | None:
+        """When the group was placed that an order is of, through all that it replaces; None where it is of none."""
+        found: datetime | None = None
+        for _ in range(wire.MAX_PAGES):
+            try:
+                row = wire.call(partial(self._client.get, order_path(venue_order_id)))
+                if row.get("order_class") not in PAIR_CLASSES:
+                    return None
+                found, venue_order_id = parse_rfc3339(row["created_at"]), str(row.get("replaces") or "")
+            except (OrderNotFound, wire.NoSuchEndpoint):
+                return found
+            except wire.MALFORMED as error:
+                raise VenueUnavailable(f"an answer from Alpaca that makes no sense: {error!r}") from error
+            if not venue_order_id:
+                break
+        return found
