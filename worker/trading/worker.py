@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from shared.clock import Clock, TradingCalendar, rfc3339
-from shared.documents import TradingSettings, dump_json
+from shared.control import write_default_settings
 from shared.errors import (
     LeaseLost,
     SixbotError,
@@ -292,8 +292,7 @@ class Trader:
 
     def _write_default(self) -> None:
         """A missing ``trading_settings`` at start is the one case that writes a default: OFF."""
-        default = TradingSettings().plain() | {"last_updated": rfc3339(self._p.clock.now())}
-        self._p.store.write_document(self._p.store.keys.trading_settings, None, dump_json(default))
+        write_default_settings(self._p.store, self._p.clock, "trading")
 
     def _take_lease(self) -> None:
         """Wait for it as long as another trader holds it; that one tells the account's status meanwhile."""
