@@ -13,7 +13,7 @@ from shared.keys import KEYS, Key
 from shared.store import connect
 from tests.support import PASSWORD, eventually, free_port
 from worker.embedded import find_server, server_arguments
-from worker.supervisor.server import refuse_unsafe_server
+from worker.redis_safety import refuse_unsafe_server
 
 CONF = Path(__file__).parents[2] / "deploy/redis.conf"
 OWN_TO_A_MACHINE = {"requirepass", "dir"}

@@ -17,9 +17,10 @@ from shared.errors import ConfigError, StoreError
 from shared.keys import Keys
 from shared.store import Store, connect
 from worker.cli.common import Exit, exit_codes
+from worker.redis_safety import refuse_unsafe_server
 from worker.runtime import StopSignals
 from worker.supervisor.demand import JobsOnDemand
-from worker.supervisor.server import embedded_server, refuse_unsafe_server
+from worker.supervisor.server import embedded_server
 from worker.supervisor.up import JOBS_SPEC, Supervisor, child_environment, worker_specs, write_demo_settings
 
 QUIET_SECONDS = 10.0
