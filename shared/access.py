@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,9 +22,13 @@ LINK_SECONDS = 900
 SESSION_SECONDS = 12 * 3600
 ROLES = ("viewer", "operator")
 SCOPES = ("read", "stop", "control")
+IMPLIED_SCOPES = {"control": frozenset(SCOPES)}
+"""Whoever may change what trades may look at it, and stop it."""
 ROLE_SCOPES = {"viewer": frozenset({"read"}), "operator": frozenset(SCOPES)}
 LEAST_PASSWORD = 10
-_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,40}$")
+FIRST_USER, FIRST_ROLE = "operator", "operator"
+"""Who is invited at the first run."""
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
 class AccessError(SixbotError):
@@ -80,14 +85,14 @@ class Access:
         return [user for user in found if user is not None]
 
     def user(self, name: str) -> User | None:
-        if not _NAME.match(name):
+        if not _NAME.fullmatch(name):
             return None
         row = self._hash(self._store.keys.web_user(name))
         return User(name, row.get("role", "viewer"), bool(row.get("password"))) if row else None
 
     def add_user(self, name: str, role: str) -> None:
         """Create a user or change its role; the password stays. Raises AccessError."""
-        if not _NAME.match(name):
+        if not _NAME.fullmatch(name):
             raise AccessError(f"name {name!r} must be 1 to 40 of A-Z a-z 0-9 _ . -")
         if role not in ROLES:
             raise AccessError(f"role {role!r} must be one of {', '.join(ROLES)}")
@@ -99,7 +104,7 @@ class Access:
         from argon2 import PasswordHasher
         from argon2.exceptions import Argon2Error, InvalidHashError
 
-        row = self._hash(self._store.keys.web_user(name)) if _NAME.match(name) else {}
+        row = self._hash(self._store.keys.web_user(name)) if _NAME.fullmatch(name) else {}
         held = row.get("password") or _NOBODY
         try:
             PasswordHasher().verify(held, password)
@@ -109,10 +114,19 @@ class Access:
 
     # -- links ----------------------------------------------------------------------------------------------------
 
-    def create_link(self, name: str, base_url: str) -> Link:
-        """A link for one use within fifteen minutes; a name that is new becomes an operator. Raises AccessError."""
-        if self.user(name) is None:
-            self.add_user(name, "operator")
+    def create_link(self, name: str, base_url: str, role: str | None = None) -> Link:
+        """A link for one use within fifteen minutes. With a role, a user that is new is made. Raises AccessError."""
+        user = self.user(name)
+        if user is None and role is None:
+            known = ", ".join(user.name for user in self.users()) or "nobody yet"
+            raise AccessError(
+                f"there is no user {name!r}; there is {known}. A new one needs a role: "
+                f"`sixbot user link {shlex.quote(name)} --role viewer` or `--role operator`"
+            )
+        if user is None:
+            self.add_user(name, role or "")
+        elif role not in {None, user.role}:
+            raise AccessError(f"{name} is {user.role}: `sixbot user add {name} --role {role}` changes that")
         secret = secrets.token_urlsafe(32)
         with translated_errors():
             self._store.client.set(self._store.keys.web_signin(digest(secret)), name, ex=LINK_SECONDS)
@@ -218,6 +232,7 @@ class Access:
         if not row:
             return None, []
         scopes = frozenset(row.get("scopes", "").split()) & frozenset(SCOPES)
+        scopes = scopes.union(*(IMPLIED_SCOPES.get(scope, ()) for scope in scopes))
         return Principal(f"token:{row.get('name', '')}", scopes), answers
 
     def _hash(self, key: str) -> dict[str, str]:

@@ -12,10 +12,12 @@ from typing import Annotated, Any, Literal, Self, cast
 import redis
 from pydantic import Field, ValidationInfo, field_validator
 
-from shared.clock import Clock, rfc3339
+from shared.audit import audit_entry
+from shared.clock import Clock
 from shared.control import Actor, VersionConflict
 from shared.documents import Document, Fraction, Quantity, Reading, dump_json, parse_json, version_of
-from shared.errors import DocumentError, SixbotError, StoreRefused, shorten
+from shared.errors import DocumentError, SixbotError, StoreRefused
+from shared.keys import STREAM_LIMITS
 from shared.store import Store, translated_errors
 
 CYCLE_BOT = 1
@@ -193,7 +195,7 @@ class BotControl:
 
     def _write(self, bot_id: int, raw: bytes | None, new: bytes, actor: Actor) -> bool:
         keys = self._store.keys
-        entry = self._entry(keys.bot(bot_id), actor, raw, new.decode()) | {"version": version_of(new)}
+        entry = audit_entry(self._clock, actor.name, actor.source, keys.bot(bot_id), raw, new)
         if not self._store.write_document(keys.bot(bot_id), raw, new, entry):
             return False
         with translated_errors():
@@ -211,32 +213,24 @@ class BotControl:
         if bot_id not in self.ids():
             raise SixbotError(f"there is no bot {bot_id}")
 
+        raw = self._raw(bot_id)
+        entry = audit_entry(self._clock, actor.name, actor.source, keys.bot(bot_id), raw, None)
+
         def remove(pipe: redis.client.Pipeline) -> None:
             if version is not None and version_of(cast("bytes | None", pipe.get(keys.bot(bot_id)))) != version:
                 raise VersionConflict(f"bot:{bot_id} was changed by someone else in the meantime; read it again")
             pipe.multi()
             pipe.srem(keys.bots, bot_id)
             pipe.delete(keys.bot(bot_id))
+            pipe.xadd(keys.audit, cast("Any", entry), maxlen=STREAM_LIMITS["audit"], approximate=True)
 
-        raw = self._raw(bot_id)
         self._store.transact([keys.bot(bot_id)], remove)
-        self._store.add_event(keys.audit, self._entry(keys.bot(bot_id), actor, raw, ""))
 
     def _raw(self, bot_id: int) -> bytes | None:
         try:
             return self._store.read_raw(self._store.keys.bot(bot_id))
         except StoreRefused:
             return None
-
-    def _entry(self, key: str, actor: Actor, old: bytes | None, new: str) -> dict[str, str]:
-        return {
-            "time": rfc3339(self._clock.now()),
-            "who": actor.name,
-            "from": actor.source,
-            "key": key,
-            "old": shorten(old or b"", 2000),
-            "new": new,
-        }
 
 
 def _kept(bot_id: int, raw: bytes | None, good: BotSettings) -> dict[str, Any]:

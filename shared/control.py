@@ -6,15 +6,16 @@ whole good one, which is what a person asking for a change means.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from shared.audit import audit_entry
 from shared.clock import Clock, rfc3339
 from shared.documents import D, Reading, RiskSettings, TradingSettings, dump_json, parse_json, version_of
-from shared.errors import DocumentError, SixbotError, StoreError, StoreRefused, shorten
+from shared.errors import DocumentError, SixbotError, StoreError, StoreRefused
+from shared.keys import STREAM_LIMITS
 from shared.store import Store, judge, translated_errors
 
 _ATTEMPTS = 50
@@ -72,16 +73,28 @@ class Control:
 
     def _force_off(self, actor: Actor) -> None:
         key, now = self._store.keys.trading_settings, rfc3339(self._clock.now())
-        off = self._with_kept({"enabled": False, "last_updated": now, "updated_by": actor.source})
+        off = dump_json(self._with_kept({"enabled": False, "last_updated": now, "updated_by": actor.source}))
+        with suppress(StoreRefused):
+            self._put_with_entry(key, off, audit_entry(self._clock, actor.name, actor.source, key, None, off))
+            return
+        new: bytes | None = off
         try:
-            self._store.put_json(key, off)
+            with translated_errors():
+                self._store.client.set(key, off)
         except StoreRefused:
             with translated_errors():
                 self._store.client.delete(key)
-            off = {}
-        entry = {"time": now, "who": actor.name, "from": actor.source, "key": key, "old": "", "new": json.dumps(off)}
+            new = None
         with suppress(StoreError):  # trading is off: an audit that cannot be written does not undo that
+            entry = audit_entry(self._clock, actor.name, actor.source, key, None, new)
             self._store.add_event(self._store.keys.audit, entry)
+
+    def _put_with_entry(self, key: str, new: bytes, entry: Mapping[str, str]) -> None:
+        """Both at once, whatever stood there. Raises StoreError, and then neither is written or the entry alone."""
+        with translated_errors(), self._store.client.pipeline(transaction=True) as pipe:
+            pipe.xadd(self._store.keys.audit, cast("Any", dict(entry)), maxlen=STREAM_LIMITS["audit"], approximate=True)
+            pipe.set(key, new)
+            pipe.execute()
 
     def _with_kept(self, off: dict[str, Any]) -> dict[str, Any]:
         """The other fields of ``trading_settings`` around ``off``, as far as they can be read."""
@@ -112,15 +125,7 @@ class Control:
             if whole:  # what was left out is inherited now, and must not change when the last good values do
                 new = dump_json(_unknown(raw, model) | _without_none(model.parse(new, reading.value)))
             result = Reading(new, model.parse(new, reading.value))
-            entry = {
-                "time": rfc3339(self._clock.now()),
-                "who": actor.name,
-                "from": actor.source,
-                "key": key,
-                "version": result.version,
-                "old": shorten(raw or b"", 2000),
-                "new": new.decode(),
-            }
+            entry = audit_entry(self._clock, actor.name, actor.source, key, raw, new)
             if self._store.write_document(key, raw, new, entry):
                 return result
             if version is not None:
@@ -165,13 +170,14 @@ def _unknown(raw: bytes | None, model: type[Any]) -> dict[str, Any]:
     return {n: v for n, v in found.items() if n not in model.model_fields} if isinstance(found, dict) else {}
 
 
-def write_default_settings(store: Store, clock: Clock) -> None:
+def write_default_settings(store: Store, clock: Clock, who: str) -> None:
     """A ``trading_settings`` that is missing when a worker starts is the one case that writes a default: OFF.
 
     Raises StoreError.
     """
-    default = TradingSettings().plain() | {"last_updated": rfc3339(clock.now())}
-    store.write_document(store.keys.trading_settings, None, dump_json(default))
+    key, default = store.keys.trading_settings, TradingSettings().plain() | {"last_updated": rfc3339(clock.now())}
+    new = dump_json(default)
+    store.write_document(key, None, new, audit_entry(clock, who, "start", key, None, new))
 
 
 def last_good(store: Store, model: type[D]) -> D:

@@ -50,7 +50,7 @@ KEYS: tuple[Key, ...] = (
     Key("stats", "document", "trading", "frontends", "wins, losses and profit, kept as fills arrive"),
     Key("equity", "stream", "trading", "frontends", "time and equity, about 50,000 entries"),
     Key("events", "stream", "workers", "frontends", "what happened, in order, about 100,000 entries"),
-    Key("audit", "stream", "frontends, emergency", "frontends", "who changed what, about 10,000 entries"),
+    Key("audit", "stream", "frontends, emergency, trading", "frontends", "who changed what, about 10,000 entries"),
     Key("bots", "set", "frontends, trading", "workers, frontends", "ids of all bots; bot 1 is the cycle bot"),
     Key("bot:{id}", "document", "frontends", "workers", "one bot as people configure it"),
     Key("bot:{id}:status", "document", "trading", "frontends", "what a bot does now, and what it has in force"),

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from redis.client import Pipeline
 
+from shared.audit import shown
 from shared.bots import CYCLE_BOT, BotControl
 from shared.clock import Clock, rfc3339
 from shared.control import Actor
@@ -252,8 +253,8 @@ class ModelRegistry:
             "who": actor.name,
             "from": actor.source,
             "key": self._store.keys.model(model_id),
-            "old": dump_json(old).decode() if old else "",
-            "new": dump_json(new).decode() if new else "",
+            "old": shown(dump_json(old) if old else None),
+            "new": shown(dump_json(new) if new else None),
         }
         pipe.xadd(self._store.keys.audit, cast("Any", entry), maxlen=STREAM_LIMITS["audit"], approximate=True)
 

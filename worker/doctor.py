@@ -20,7 +20,7 @@ from shared.keys import RQ_OWNER, Keys
 from shared.store import Store, connect
 from worker.embedded import KEYSPACE_EVENTS
 from worker.emergency.latch import read_memories
-from worker.supervisor.server import refuse_unsafe_server
+from worker.redis_safety import is_open_to_all, refuse_unsafe_server
 
 LEAST_FREE_MB = 500
 MOST_SKEW_SECONDS = 1.0
@@ -136,8 +136,10 @@ def _redis(client: redis.Redis) -> Iterator[Finding]:
             )
     except ConfigError as error:
         yield Finding("redis safety", "failed", str(error))
+    if is_open_to_all(client):
+        yield Finding("redis password", "warning", "none is asked for", "CONFIG SET requirepass A-LONG-RANDOM-PASSWORD")
     try:
-        told: dict[Any, Any] = client.config_get("appendonly", "appendfsync", "notify-keyspace-events", "maxmemory")
+        told: dict[Any, Any] = client.config_get(*(name for name, _, _ in _WANTED))
     except redis.ResponseError:
         yield Finding("redis configuration", "warning", "the server does not tell it")
         told = {}
@@ -145,7 +147,7 @@ def _redis(client: redis.Redis) -> Iterator[Finding]:
     for name, wanted, fits in _WANTED:
         if name in found:
             good = fits(found[name])
-            remedy = "" if good else f"CONFIG SET {name} {wanted}"
+            remedy = "" if good else f"CONFIG SET {name} {wanted}, and the same in its configuration file"
             yield Finding(name, "ok" if good else "failed", found[name] or "empty", remedy)
     yield from _memory(client)
     seconds, micros = client.time()
@@ -157,6 +159,7 @@ def _redis(client: redis.Redis) -> Iterator[Finding]:
 _WANTED: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
     ("appendonly", "yes", lambda v: v == "yes"),
     ("appendfsync", "always", lambda v: v == "always"),
+    ("save", '""', lambda v: not v),
     ("notify-keyspace-events", KEYSPACE_EVENTS, lambda v: "K" in v and ("A" in v or {"$", "g"} <= set(v))),
 )
 

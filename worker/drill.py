@@ -17,6 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from shared.audit import audit_entry
 from shared.clock import Clock, rfc3339
 from shared.config import Config
 from shared.control import Actor, Control
@@ -127,7 +128,7 @@ class Drill:
             pid = int((self._config.run_dir / "emergency-default.pid").read_text())
             os.kill(pid, signal.SIGUSR1)
         elif channel == "settings":
-            if not self._store.write_document(key, before[key], OFF):
+            if not self._write(key, before[key], OFF):
                 raise DrillRefused("trading_settings was changed by someone else in the meantime")
             return OFF
         else:
@@ -173,15 +174,19 @@ class Drill:
             latched = dump_json({**held, "emergency_stop_active": True})
             lifted = dump_json({**held, "emergency_stop_active": False})
             shown = self._wait(lambda: self._store.get_json(keys.stop_latch) is not None)
-            if not shown or not self._store.write_document(keys.risk_settings, latched, lifted):
+            if not shown or not self._write(keys.risk_settings, latched, lifted):
                 return "left stopped: risk_settings is not what the drill's stop made of it"
-        elif settings is None or not self._store.write_document(keys.trading_settings, written, settings):
+        elif settings is None or not self._write(keys.trading_settings, written, settings):
             return "left stopped: trading_settings was changed by someone else"
         if not self._wait(self._active):
             return "documents restored, trading does not resume: see `sixbot status`"
         if channel in LATCHING and risk is not None:
-            self._store.write_document(keys.risk_settings, lifted, risk)
+            self._write(keys.risk_settings, lifted, risk)
         return "trading resumed, documents as before"
+
+    def _write(self, key: str, expected: bytes | None, new: bytes) -> bool:
+        entry = audit_entry(self._clock, "stop-drill", "cli", key, expected, new)
+        return self._store.write_document(key, expected, new, entry)
 
     def _active(self) -> bool:
         status = self._store.get_json(self._store.keys.trading_status)

@@ -59,7 +59,7 @@ class Site:
             self.complaints.append(f"external: {request.url}")
 
     def link(self, name: str = "ada") -> str:
-        return self.access.create_link(name, self.url).url
+        return self.access.create_link(name, self.url, "operator").url
 
     def signed_in(self, **options: object) -> Page:
         """A page on the overview, signed in by a link as a user does."""

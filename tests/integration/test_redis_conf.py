@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from shared.keys import KEYS, Key
+from shared.jobs import RUNNING_KEY, SCHEDULED_KEY, WAITING_KEY
+from shared.keys import KEYS, RQ_OWNER, Key
 from shared.store import connect
 from tests.support import PASSWORD, eventually, free_port
 from worker.embedded import find_server, server_arguments
-from worker.supervisor.server import refuse_unsafe_server
+from worker.redis_safety import refuse_unsafe_server
 
 CONF = Path(__file__).parents[2] / "deploy/redis.conf"
 OWN_TO_A_MACHINE = {"requirepass", "dir"}
@@ -127,6 +128,10 @@ def test_monitor_user_when_it_looks_sees_all_but_the_web_and_writes_nothing(port
                 client.get(name)
         else:
             client.get(name)
+    for name in (WAITING_KEY, SCHEDULED_KEY, RUNNING_KEY, RQ_OWNER):  # `sixbot status` counts the jobs
+        client.exists(name)
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        client.get("rq:job:1")
     with pytest.raises(redis.exceptions.NoPermissionError):
         client.publish("anything", "at all")
     assert client.info("memory")

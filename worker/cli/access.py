@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from shared.access import Access
+from shared.access import FIRST_ROLE, FIRST_USER, Access
 from shared.clock import SystemClock
 from shared.config import load_config
 from worker.cli.common import exit_codes, fail, open_store, print_json
@@ -35,10 +35,17 @@ def add(
 
 
 @user_app.command("link")
-def link(name: str, json: Json = False) -> None:
+def link(
+    name: Annotated[str | None, typer.Argument(help="Whose; without it operator, who is made where missing.")] = None,
+    role: Annotated[str | None, typer.Option(help="viewer or operator: makes the user, who must be new.")] = None,
+    json: Json = False,
+) -> None:
     """Make a sign-in link for one use within 15 minutes."""
     with exit_codes():
-        made = _access().create_link(name, f"http://{load_config().web_bind}")
+        access, base = _access(), f"http://{load_config().web_bind}"
+        if name is None and access.user(FIRST_USER) is None:
+            role = role or FIRST_ROLE
+        made = access.create_link(name or FIRST_USER, base, role)
         if json:
             print_json({"url": made.url, "user": made.user, "expires_at": made.expires_at})
         else:

@@ -12,7 +12,7 @@ from typing import NoReturn
 import typer
 
 from shared.config import load_config
-from shared.errors import ConfigError, SixbotError, StoreError
+from shared.errors import ConfigError, SixbotError, StoreUnreachable
 from shared.keys import Keys
 from shared.places import Places
 from shared.store import Store, connect
@@ -47,7 +47,7 @@ def exit_codes() -> Iterator[None]:
         yield
     except ConfigError as error:
         fail(str(error), Exit.USAGE)
-    except StoreError as error:
+    except StoreUnreachable as error:
         fail(str(error), Exit.REDIS_UNREACHABLE)
     except SixbotError as error:
         fail(str(error), Exit.FAILURE)

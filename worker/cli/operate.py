@@ -310,7 +310,7 @@ def risk_set(pairs: Annotated[list[str], typer.Argument(help="field=value …")]
         _show(Control(open_store(), SystemClock()).change_risk(_changes(pairs), actor()))
 
 
-def trades(limit: int = 20, json: Json = False) -> None:
+def trades(limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20, json: Json = False) -> None:
     """The newest orders, newest last."""
     with exit_codes():
         store = open_store()

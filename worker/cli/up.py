@@ -17,9 +17,10 @@ from shared.errors import ConfigError, StoreError
 from shared.keys import Keys
 from shared.store import Store, connect
 from worker.cli.common import Exit, exit_codes
+from worker.redis_safety import refuse_unsafe_server
 from worker.runtime import StopSignals
 from worker.supervisor.demand import JobsOnDemand
-from worker.supervisor.server import embedded_server, refuse_unsafe_server
+from worker.supervisor.server import embedded_server
 from worker.supervisor.up import JOBS_SPEC, Supervisor, child_environment, worker_specs, write_demo_settings
 
 QUIET_SECONDS = 10.0
@@ -103,17 +104,20 @@ class _Up:
         self._invite()
 
     def _invite(self) -> None:
-        """At the first run, a way in: a link for one use, good for fifteen minutes."""
-        from shared.access import Access
+        """Until somebody has a password, a way in: a link for one use, good for fifteen minutes."""
+        from shared.access import FIRST_ROLE, FIRST_USER, Access
 
         if self._store is None:
             return
         access = Access(self._store, self._clock)
         base = f"http://{self._config.web_bind}"
-        if access.users():
+        users = access.users()
+        if any(user.has_password for user in users):
             self._tell(f"web: {base}")
             return
-        link = access.create_link("operator", base)
+        if all(user.name != FIRST_USER for user in users):
+            access.add_user(FIRST_USER, FIRST_ROLE)
+        link = access.create_link(FIRST_USER, base)
         invitation = Text.assemble("web: open ", (link.url, "bold cyan"), " to set a password (good for 15 minutes)")
         self._console.print(invitation, soft_wrap=True)
 

@@ -37,7 +37,7 @@ def build_fleet(account: TradingAccount, post: Post, progress: Callable[[], None
     fleet = Fleet(
         account.name,
         tuple(known.name for known in config.accounts),
-        BotDocuments(store, only),
+        BotDocuments(store, only, clock),
         sender,
         book,
         Sources(opener, group, post, rhythm_of(config), clock, account.logger),

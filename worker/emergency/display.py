@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from shared.audit import ExternalChanges
 from shared.clock import Clock
 from shared.documents import Reading, RiskSettings, TradingSettings
 from shared.errors import StoreError
-from worker.emergency.keys import EmergencyKeys, ExternalAudit
+from worker.emergency.keys import EmergencyKeys
 from worker.emergency.latch import MemoryFile
 
 STATUS_SECONDS = 10.0
@@ -20,7 +21,7 @@ class Display:
 
     def __init__(self, keys: EmergencyKeys, memory: MemoryFile, clock: Clock) -> None:
         self._keys, self._memory, self._clock = keys, memory, clock
-        self._audit = ExternalAudit(keys, clock)
+        self._audit = ExternalChanges(keys.store, clock)
         self._unshown: list[Callable[[], None]] = []
         self._shown: tuple[Any, ...] | None = None
         self._next_status = 0.0

@@ -9,9 +9,10 @@ from typing import Any, TypeVar, cast
 
 import redis
 
-from shared.clock import Clock, rfc3339
+from shared.audit import audit_entry
+from shared.clock import Clock
 from shared.control import write_default_settings
-from shared.documents import Document, Reading, RiskSettings, TradingSettings, dump_json, parse_json, version_of
+from shared.documents import Document, Reading, RiskSettings, TradingSettings, dump_json, parse_json
 from shared.errors import DocumentError, StoreError, StoreRefused, StoreUnreachable
 from shared.keys import ARMED_TTL_SECONDS
 from shared.status import merge_status
@@ -196,12 +197,15 @@ class EmergencyKeys:
                 return
             if found.get("emergency_stop_active") is True:
                 return
-            if self.store.write_document(key, raw, dump_json({**found, "emergency_stop_active": True})):
+            new = dump_json({**found, "emergency_stop_active": True})
+            if self.store.write_document(
+                key, raw, new, audit_entry(self._clock, "emergency", "emergency", key, raw, new)
+            ):
                 return
 
     def write_default_settings(self) -> None:
         """OFF in so many words, where ``trading_settings`` is missing. Raises StoreError."""
-        write_default_settings(self.store, self._clock)
+        write_default_settings(self.store, self._clock, "emergency")
 
     def has_open_orders(self, account: str) -> bool:
         """Whether the book has any order of the account that is not final. Raises StoreError."""
@@ -252,46 +256,9 @@ def _whole_number(raw: object) -> int | None:
         return None
 
 
-class ExternalAudit:
-    """Notes changes of the two documents that no frontend noted: made by ``redis-cli``, shown as ``external``."""
-
-    def __init__(self, keys: EmergencyKeys, clock: Clock) -> None:
-        self._keys, self._clock = keys, clock
-        self._seen: dict[str, bytes | None] = {}
-
-    def look(self, documents: Mapping[str, bytes | None]) -> None:
-        """Compare with the last look; the first look only remembers. Raises StoreError."""
-        for key, raw in documents.items():
-            if key in self._seen and self._seen[key] != raw and not self._noted(key, version_of(raw)):
-                old = self._seen[key]
-                self._keys.store.add_event(
-                    self._keys.store.keys.audit,
-                    {
-                        "time": rfc3339(self._clock.now()),
-                        "who": "external",
-                        "from": "external",
-                        "key": key,
-                        "version": version_of(raw),
-                        "old": _shown(old),
-                        "new": _shown(raw),
-                    },
-                )
-            self._seen[key] = raw
-
-    def _noted(self, key: str, version: str) -> bool:
-        store = self._keys.store
-        with translated_errors():
-            rows = cast("list[tuple[bytes, dict[bytes, bytes]]]", store.client.xrevrange(store.keys.audit, count=20))
-        return any(f.get(b"key") == key.encode() and f.get(b"version") == version.encode() for _, f in rows)
-
-
 def _object(raw: bytes) -> Mapping[str, Any] | None:
     try:
         found = parse_json(raw)
     except DocumentError:
         return None
     return found if isinstance(found, dict) else None
-
-
-def _shown(raw: bytes | None) -> str:
-    return "" if raw is None else raw[:2000].decode(errors="replace")

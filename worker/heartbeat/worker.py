@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import structlog
 
-from shared.clock import Clock, parse_rfc3339
+from shared.clock import Clock, parse_rfc3339, rfc3339
 from shared.documents import parse_json
 from shared.errors import DocumentError, StoreError
 from shared.store import Store, translated_errors
@@ -78,7 +78,7 @@ class HeartbeatWorker:
         began = self._clock.monotonic()
         with translated_errors():
             self._store.client.ping()
-        return Health("ok", round((self._clock.monotonic() - began) * 1000, 2))
+        return Health("ok", round((self._clock.monotonic() - began) * 1000, 2), rfc3339(self._clock.now()))
 
     # -- workers --------------------------------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class HeartbeatWorker:
             "worker_running": any(str(w["name"]).startswith("trading") for w in live),
             "last_heartbeat": self._heartbeat.document()["last_beat"],
             "uptime_seconds": self._uptime(live),
-            "memory_usage_mb": round(sum(_number(w["memory_mb"]) for w in live), 1),
+            "memory_usage_mb": round(sum(_number(w["memory_mb"]) for w in live)),
             "cpu_usage_percent": self._cpu_percent(),
             "components": {
                 "redis": redis.document(),

@@ -65,27 +65,3 @@ def _write_private(path: Path, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(fd, "w") as file:
         file.write(text + "\n")
-
-
-def refuse_unsafe_server(client: redis.Redis) -> bool:
-    """A server that evicts, or is open to the network without a password, is refused. Raises ConfigError.
-
-    False: the server does not tell its configuration (a managed one, or a user without the right), so it is believed.
-    """
-    try:
-        found = client.config_get("maxmemory-policy", "bind", "requirepass", "protected-mode")
-    except redis.ResponseError:
-        return False
-    told = {_text(name): _text(value) for name, value in found.items()}
-    policy = told.get("maxmemory-policy", "noeviction")
-    if policy != "noeviction":
-        raise ConfigError(f"this Redis evicts keys (maxmemory-policy {policy}): CONFIG SET maxmemory-policy noeviction")
-    exposed = told.get("protected-mode") == "no" and not told.get("requirepass")
-    local = all(a.lstrip("-") in {"127.0.0.1", "::1", "localhost"} for a in told.get("bind", "").split())
-    if exposed and not (local and told.get("bind")):
-        raise ConfigError("this Redis is open to the network without a password: set requirepass, or bind 127.0.0.1")
-    return True
-
-
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

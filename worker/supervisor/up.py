@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
+from shared.audit import audit_entry
 from shared.clock import Clock, rfc3339
 from shared.config import Config
 from shared.documents import TradingSettings, dump_json
@@ -64,7 +65,8 @@ def write_demo_settings(store: Store, config: Config, clock: Clock) -> bool:
         )
     document = TradingSettings().plain() | DEMO_SETTINGS
     document |= {"last_updated": rfc3339(clock.now()), "updated_by": "demo"}
-    return store.write_document(store.keys.trading_settings, None, dump_json(document))
+    key, new = store.keys.trading_settings, dump_json(document)
+    return store.write_document(key, None, new, audit_entry(clock, "sixbot", "demo", key, None, new))
 
 
 class Supervisor:

@@ -28,7 +28,7 @@ class SwitchReader:
 
     def write_default(self) -> None:
         """OFF in so many words, where ``trading_settings`` is missing. Raises StoreError."""
-        write_default_settings(self._store, self._clock)
+        write_default_settings(self._store, self._clock, "trading")
 
     def applied(self, switches: Switches) -> dict[str, Any]:
         """``trading_status.applied``: the whole documents in force and the versions they were read from."""

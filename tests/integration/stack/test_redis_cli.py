@@ -58,6 +58,10 @@ def test_trading_when_switched_by_redis_cli_starts_tells_and_stops(stack: Stack)
     assert applied["settings"]["enabled"] is False
     assert applied["settings"]["max_position_per_trade"] == 1
     eventually(lambda: (stack.json("system_status") or {}).get("worker_running") is True, what="a health report")
+    health = json.loads(redis_cli(stack, "GET", "system_status"))
+    assert {type(health[name]) for name in ("uptime_seconds", "memory_usage_mb")} == {int}
+    assert isinstance(health["cpu_usage_percent"], int | float)
+    assert set(health["components"]["redis"]) == {"state", "latency_ms", "checked_at"}
 
 
 def test_risk_when_set_by_redis_cli_is_in_force_at_the_next_decision(stack: Stack) -> None:

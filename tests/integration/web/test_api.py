@@ -80,9 +80,17 @@ def test_get_when_the_token_may_read_answers_json_with_an_etag(client: FlaskClie
     assert (again.status_code, again.data) == (304, b"")
 
 
-@pytest.mark.parametrize("scope", ["stop", "control"])
-def test_get_when_the_token_may_not_read_is_403(client: FlaskClient, token: TokenFor, scope: str) -> None:
-    assert_error(client.get("/api/status", headers=token(scope)), 403, "not_allowed")
+def test_get_when_the_token_may_only_stop_is_403(client: FlaskClient, token: TokenFor) -> None:
+    assert_error(client.get("/api/status", headers=token("stop")), 403, "not_allowed")
+
+
+def test_get_when_the_token_may_control_shows_what_it_changes(client: FlaskClient, token: TokenFor) -> None:
+    """If-Match needs a version, and the answer to a PATCH is the document anyway."""
+    headers = token("control")
+    seen = client.get("/api/risk", headers=headers)
+    assert seen.status_code == 200
+    headers["If-Match"] = seen.headers["ETag"]
+    assert client.patch("/api/risk", json={"cooldown_minutes": 5}, headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("scope", ["read", "stop"])

@@ -19,7 +19,7 @@ PASSWORD = "correct horse battery"
 
 
 def new_link(access: Access, name: str = "ada") -> str:
-    return access.create_link(name, "http://x").url.removeprefix("http://x")
+    return access.create_link(name, "http://x", "operator").url.removeprefix("http://x")
 
 
 def sign_in(browser: Browser, password: str = PASSWORD, **fields: str) -> tuple[int, str | None]:

@@ -7,7 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
+from shared.audit import ExternalChanges, audit_entry
 from shared.bots import CYCLE_BOT, BotSettings, default_bot, judge_bot, last_good_bot, read_ids
+from shared.clock import Clock, SystemClock
 from shared.documents import Reading, dump_json, version_of
 from shared.errors import DocumentError, StoreRefused
 from shared.store import Store, translated_errors
@@ -26,8 +28,9 @@ class BotDocument:
 class BotDocuments:
     """Remembers the last good documents; only what changed is parsed again. ``only`` leaves one stream bot."""
 
-    def __init__(self, store: Store, only: int | None = None) -> None:
-        self._store, self._only = store, only
+    def __init__(self, store: Store, only: int | None = None, clock: Clock | None = None) -> None:
+        self._store, self._only, self._clock = store, only, clock or SystemClock()
+        self._changes = ExternalChanges(store, self._clock)
         self._raw: dict[int, bytes | None] = {}
         self._known: dict[int, BotDocument] = {}
         self._seen: tuple[list[int], list[bytes | None]] | None = None
@@ -40,7 +43,8 @@ class BotDocuments:
         """The cycle bot's document, where it is missing; another Redis type is left alone. Raises StoreUnreachable."""
         keys = self._store.keys
         with suppress(StoreRefused):
-            self._store.write_document(keys.bot(CYCLE_BOT), None, dump_json(default_bot(CYCLE_BOT).plain()))
+            key, new = keys.bot(CYCLE_BOT), dump_json(default_bot(CYCLE_BOT).plain())
+            self._store.write_document(key, None, new, audit_entry(self._clock, "trading", "start", key, None, new))
         with suppress(StoreRefused), translated_errors():
             self._store.client.sadd(keys.bots, CYCLE_BOT)
 
@@ -57,6 +61,7 @@ class BotDocuments:
         if (ids, raws) == self._seen:
             return self._known
         self.changes += 1
+        self._note_external(dict.fromkeys(self._known, None) | dict(zip(ids, raws, strict=True)))
         for gone in self._known.keys() - set(ids):
             del self._known[gone], self._raw[gone]
         for bot_id, raw in zip(ids, raws, strict=True):
@@ -65,6 +70,11 @@ class BotDocuments:
                 self._raw[bot_id] = raw
         self._seen = ids, raws
         return self._known
+
+    def _note_external(self, found: Mapping[int, bytes | None]) -> None:
+        """A change without its writer's entry in ``audit`` gets one; a full server keeps no bot from its document."""
+        with suppress(StoreRefused):
+            self._changes.look({self._store.keys.bot(bot_id): raw for bot_id, raw in found.items()})
 
     def last_good(self, bot_id: int) -> BotSettings:
         """What a bot that is not listed any more had in force, switched off. Raises StoreError."""
