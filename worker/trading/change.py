@@ -196,7 +196,7 @@ class BookChanges:
         log: object,
     ) -> None:
         keys, order = self._keys, change.after.order
-        self._write_event(writes, order)
+        self._write_event(writes, change.before.order, order)
         fields = order_fields(order) | {"version": str(order.version + 1)}
         writes.hset(keys.order(order.client_order_id), _news(hashes[keys.order(order.client_order_id)], fields))
         executions = {
@@ -255,7 +255,10 @@ class BookChanges:
         else:
             writes.hdel(self._keys.risk_last_trade, ticker)
 
-    def _write_event(self, writes: Writes, order: Order) -> None:
+    def _write_event(self, writes: Writes, before: Order, order: Order) -> None:
+        """Where there is something to tell: a fill that is heard of once more, by REST, is no second one."""
+        if _shown(before) == _shown(order):
+            return
         fields = event_fields(
             "order",
             {
@@ -264,13 +267,19 @@ class BookChanges:
                 "client_order_id": order.client_order_id,
                 "ticker": order.ticker,
                 "side": order.side,
-                "state": order.state,
-                "filled_qty": order.filled_qty,
-                "avg_fill_price": order.avg_fill_price,
-                "note": order.note or None,
+                **_shown(order),
             },
         )
         writes.xadd(self._keys.events, fields, STREAM_LIMITS["events"])
+
+
+def _shown(order: Order) -> dict[str, object]:
+    return {
+        "state": order.state,
+        "filled_qty": order.filled_qty,
+        "avg_fill_price": order.avg_fill_price,
+        "note": order.note or None,
+    }
 
 
 def _news(found: Hash, fields: Mapping[str, str]) -> dict[str, str]:
