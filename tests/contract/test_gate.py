@@ -235,6 +235,24 @@ def test_cooldown_when_a_refused_exit_gives_its_own_back_still_runs_from_the_ent
     assert code(ask(case, judged, order("sbe1r0123456787"))) == "COOLDOWN"
 
 
+@pytest.mark.parametrize("given_up", [OrderState.REJECTED, OrderState.NOT_SENT])
+def test_count_when_a_refused_order_fills_after_all_is_taken_again_with_its_cooldown(
+    case: Case, given_up: OrderState
+) -> None:
+    judged = switches({"cooldown_minutes": 30})
+    case.documents(judged)
+    assert ask(case, judged) is None
+    now = datetime.now(UTC)
+    case.book.change("sbe1r0123456789", lambda b: take_act(b, given_up, now, "no"))
+    filled = told(order(), OrderState.FILLED, "10", "100")
+    for _ in range(2):
+        case.book.change("sbe1r0123456789", lambda b: take_in(b, filled, (), now, venue="test"))
+    figures = case.book.day(today().name)
+    assert (figures.counters.notional, figures.counters.orders_per_ticker["AAPL"]) == (Decimal(1000), 1)
+    assert case.book.stats().failed == 0
+    assert code(ask(case, judged, order("sbe1r0123456788"))) == "COOLDOWN"
+
+
 def test_reservation_when_filled_at_another_price_is_trued_up_and_counts(case: Case) -> None:
     judged = switches()
     case.documents(judged)

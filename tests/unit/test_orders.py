@@ -53,6 +53,17 @@ def test_observe_when_a_fill_comes_after_canceled_counts_it() -> None:
     assert (late.state, late.filled_qty, late.filled_notional) == (S.CANCELED, Decimal(4), Decimal(400))
 
 
+@pytest.mark.parametrize(
+    ("filled", "state", "status"), [("10", S.FILLED, "filled"), ("4", S.PARTIALLY_FILLED, "partially_filled")]
+)
+def test_observe_when_a_fill_comes_after_rejected_counts_it_and_says_so(filled: str, state: S, status: str) -> None:
+    of = order(state=S.REJECTED, reserved=0)
+    late = observe(of, told(of, state, filled, "100"), (), NOW)
+    assert (late.state, late.filled_qty, log_entry(late)["status"]) == (state, Decimal(filled), status)
+    again = observe(late, told(of, S.REJECTED, filled, "100"), (), NOW)
+    assert again.is_final, "what the venue calls refused with a part filled works no more"
+
+
 def test_observe_when_figures_shrink_keeps_the_larger_ones() -> None:
     of = observe(order(), told(order(), S.PARTIALLY_FILLED, "6", "100"), (), NOW)
     assert observe(of, told(of, S.PARTIALLY_FILLED, "2", "90"), (), NOW).filled_notional == Decimal(600)

@@ -73,8 +73,12 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     @property
     def released_count(self) -> bool:
         """Whether the order turned out never to have worked: its count and cooldown are given back."""
-        never = {OrderState.REJECTED, OrderState.NOT_SENT}
-        return self.after.order.state in never and self.before.order.state not in never
+        return self.after.order.never_worked and not self.before.order.never_worked
+
+    @property
+    def retaken_count(self) -> bool:
+        """Whether the order works or filled after all, although its count and cooldown were given back."""
+        return self.before.order.never_worked and not self.after.order.never_worked
 
     @property
     def moved(self) -> list[tuple[Position | None, Position]]:
@@ -162,13 +166,15 @@ def _position(bundle: Bundle, order: Order, filled_at: datetime, venue: str) -> 
 
 
 def update_stats(stats: Stats, change: Change, day_of: Callable[[datetime], str]) -> Stats:
-    """Statistics after a change: refused orders, fees, and round trips that it completed or reopened.
+    """Statistics after a change: refused orders (one that worked after all is none), fees, and round trips that it
+    completed or reopened.
 
     ``day_of`` names the trading day of a moment.
     """
     before, after = change.before.order, change.after.order
-    if after.state is OrderState.REJECTED and before.state is not OrderState.REJECTED and not after.is_external:
-        stats = replace(stats, failed=stats.failed + 1)
+    refused = (after.state is OrderState.REJECTED) - (before.state is OrderState.REJECTED)
+    if refused and not after.is_external:
+        stats = replace(stats, failed=max(stats.failed + refused, 0))
     stats = replace(stats, fees=stats.fees + change.fees_delta)
     for was, now in change.moved:
         old = outcome_of(was, day_of) if was is not None else None

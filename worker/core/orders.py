@@ -55,7 +55,9 @@ TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
     S.INTENT: AT_VENUE | {S.NOT_SENT, S.UNKNOWN},
     S.SUBMITTED: (AT_VENUE - {S.SUBMITTED}) | {S.UNKNOWN},
     S.ACCEPTED: (AT_VENUE - {S.SUBMITTED, S.ACCEPTED}) | {S.UNKNOWN},
-    S.PARTIALLY_FILLED: frozenset({S.FILLED, S.PENDING_CANCEL, S.CANCELED, S.EXPIRED, S.REPLACED, S.UNKNOWN}),
+    S.PARTIALLY_FILLED: frozenset(
+        {S.FILLED, S.PENDING_CANCEL, S.CANCELED, S.EXPIRED, S.REPLACED, S.REJECTED, S.UNKNOWN}
+    ),
     S.PENDING_CANCEL: frozenset(
         {S.ACCEPTED, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED, S.REPLACED, S.REJECTED, S.UNKNOWN}
     ),
@@ -65,7 +67,7 @@ TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
     S.CANCELED: frozenset({S.FILLED}),
     S.EXPIRED: frozenset({S.FILLED}),
     S.REPLACED: frozenset({S.FILLED}),
-    S.REJECTED: frozenset(),
+    S.REJECTED: frozenset({S.PARTIALLY_FILLED, S.FILLED}),
     S.FILLED: frozenset(),
 }
 """Every arrow there is. What is absent is illegal: an act of ours raises, a late observer is dropped and recorded."""
@@ -165,6 +167,11 @@ class Order(msgspec.Struct, frozen=True, gc=False):
         return self.bot_id == EXTERNAL
 
     @property
+    def never_worked(self) -> bool:
+        """Whether it was refused or never left, as far as is known: no fill says otherwise."""
+        return self.state in {S.REJECTED, S.NOT_SENT} and not self.filled_qty
+
+    @property
     def open_qty(self) -> Decimal:
         """What may still fill."""
         return Decimal(0) if self.is_final else max(self.qty - self.filled_qty, Decimal(0))
@@ -240,7 +247,7 @@ def correct_fee(order: Order, taken: Decimal, now: datetime) -> Order:
 
 def reservation(order: Order) -> int:
     """What the order takes from the day's cap: its fills, and while it may still fill, the rest at its price."""
-    if order.is_external or (order.state in {S.REJECTED, S.NOT_SENT} and not order.filled_qty):
+    if order.is_external or order.never_worked:
         return 0
     price = order.limit_price if order.limit_price is not None else order.ref_price
     return micros(order.filled_notional + order.open_qty * price)

@@ -103,13 +103,13 @@ class BookChanges:
         change = Change(before, step(before))
         if change.changed:
             writes = Writes()
-            gives_back = change.released_count and self._is_last_trade(transaction, order.ticker, found)
+            last_trade = self._last_trade(transaction, change, found)
             dust = self._dust(transaction, change)
             self._write(writes, change, hashes, stats, log)
             if dust is not None:
                 writes.hset(keys.dust(self._account), {order.ticker: str(dust)})
-            if gives_back:
-                self._give_back(writes, order.ticker, found)
+            if last_trade is not None:
+                self._write_last_trade(writes, order.ticker, last_trade)
             failpoint("apply.queued")
             transaction.commit(writes)
         return change
@@ -169,11 +169,21 @@ class BookChanges:
         (found,) = transaction.read([key], ("HGET", key, change.after.order.ticker))
         return delta + (Decimal(0) if answered(found) is None else Decimal(found.decode()))
 
-    def _is_last_trade(self, transaction: Transaction, ticker: str, found: Hash) -> bool:
-        """Whether the ticker's cooldown still runs from the order that turned out never to have worked."""
+    def _last_trade(self, transaction: Transaction, change: Change, found: Hash) -> bytes | None:
+        """When the ticker's cooldown runs from after the change, watched; None where it stays as it is.
+
+        An order that turned out never to have worked gives it back as it was (empty: none), unless another one came
+        since; one that worked after all takes it again.
+        """
+        at = found.get(b"cooldown_at")
+        if at is None or not (change.released_count or change.retaken_count):
+            return None
         key = self._keys.risk_last_trade
-        (last,) = transaction.read([key], ("HGET", key, ticker))
-        return bool(answered(last) == found.get(b"cooldown_at", b""))
+        (read,) = transaction.read([key], ("HGET", key, change.after.order.ticker))
+        last = answered(read)
+        if change.released_count:
+            return found[b"cooldown_before"] if last == at else None
+        return at if last is None or not last.isdigit() or int(last) < int(at) else None
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -186,7 +196,7 @@ class BookChanges:
         log: object,
     ) -> None:
         keys, order = self._keys, change.after.order
-        self._write_event(writes, order)
+        self._write_event(writes, change.before.order, order)
         fields = order_fields(order) | {"version": str(order.version + 1)}
         writes.hset(keys.order(order.client_order_id), _news(hashes[keys.order(order.client_order_id)], fields))
         executions = {
@@ -235,18 +245,20 @@ class BookChanges:
             writes.hincrby(counters, "filled_orders", 1)
         if taken or filled:
             writes.expire(counters, COUNTERS_TTL_SECONDS)
-        if change.released_count:
-            writes.hincrby(counters, "orders", -1)
-            writes.hincrby(counters, f"orders:{after.ticker}", -1)
+        if counted := change.retaken_count - change.released_count:
+            writes.hincrby(counters, "orders", counted)
+            writes.hincrby(counters, f"orders:{after.ticker}", counted)
 
-    def _give_back(self, writes: Writes, ticker: str, found: Hash) -> None:
-        key, before = self._keys.risk_last_trade, found[b"cooldown_before"].decode()
-        if before:
-            writes.hset(key, {ticker: before})
+    def _write_last_trade(self, writes: Writes, ticker: str, at: bytes) -> None:
+        if at:
+            writes.hset(self._keys.risk_last_trade, {ticker: at.decode()})
         else:
-            writes.hdel(key, ticker)
+            writes.hdel(self._keys.risk_last_trade, ticker)
 
-    def _write_event(self, writes: Writes, order: Order) -> None:
+    def _write_event(self, writes: Writes, before: Order, order: Order) -> None:
+        """Where there is something to tell: a fill that is heard of once more, by REST, is no second one."""
+        if _shown(before) == _shown(order):
+            return
         fields = event_fields(
             "order",
             {
@@ -255,13 +267,19 @@ class BookChanges:
                 "client_order_id": order.client_order_id,
                 "ticker": order.ticker,
                 "side": order.side,
-                "state": order.state,
-                "filled_qty": order.filled_qty,
-                "avg_fill_price": order.avg_fill_price,
-                "note": order.note or None,
+                **_shown(order),
             },
         )
         writes.xadd(self._keys.events, fields, STREAM_LIMITS["events"])
+
+
+def _shown(order: Order) -> dict[str, object]:
+    return {
+        "state": order.state,
+        "filled_qty": order.filled_qty,
+        "avg_fill_price": order.avg_fill_price,
+        "note": order.note or None,
+    }
 
 
 def _news(found: Hash, fields: Mapping[str, str]) -> dict[str, str]:

@@ -139,6 +139,7 @@ class _Run:
         self._buying_power = snapshot.account.buying_power
         self._day_pnl: tuple[Decimal | None] | None = None
         self._seen: tuple[tuple[object, ...], BookView] | None = None
+        self._bought: dict[str, Decimal] = {}
 
     def in_order(self) -> Sequence[str]:
         """Exits before entries, so that what reduces exposure is never crowded out; then the strongest first."""
@@ -218,7 +219,8 @@ class _Run:
     ) -> Intent | None:
         held = view.held.get(ticker, ZERO)
         if side is Side.BUY:
-            effect, qty = Effect.ENTRY, entry_size(settings, held, instrument)
+            # The book's own figure, too: a list of positions that is late or wrong must not buy a second time.
+            effect, qty = Effect.ENTRY, entry_size(settings, max(held, self._bought.get(ticker, ZERO)), instrument)
         else:
             effect, qty = Effect.EXIT, exit_size(settings, held - view.selling.get(ticker, ZERO), instrument)
         if qty <= 0:
@@ -255,6 +257,7 @@ class _Run:
         frozen |= dict.fromkeys(self._snapshot.external - frozen.keys(), HELD_BY_OTHERS)
         at_venue = {p.ticker: p.signed_qty for p in self._snapshot.positions}
         held, mine = _held(_mine(positions)), _mine(orders)
+        self._bought = held
         if cycle._desk.last_fill_at is None or cycle._desk.last_fill_at < self._snapshot.read_at:
             held = {t: min(q, at_venue.get(t, ZERO)) for t, q in held.items()}
         return BookView(
@@ -337,7 +340,7 @@ def _selling(orders: Sequence[Order]) -> dict[str, Decimal]:
 def day_pnl(book: Book, snapshot: Snapshot, today: str) -> Decimal | None:
     """Profit of the day as the loss limit sees it: round trips closed today, and what is open at the venue's marks.
 
-    None where an open position of ours has no mark.
+    What the venue does not list, or lists with nothing held, is worth what it cost: such a drift denies by itself.
     """
     tally = book.stats().by_day.get(today)
     total = tally.pnl if tally is not None else ZERO
@@ -353,4 +356,6 @@ def unrealized(position: Position, mark: VenuePosition) -> Decimal:
     """Profit of what is open, at the venue's mark."""
     if mark.signed_qty == position.signed_qty:
         return mark.unrealized_pl
+    if not mark.qty:
+        return ZERO
     return position.unrealized_pnl(mark.market_value / mark.signed_qty)  # others hold some of it too

@@ -215,6 +215,9 @@ class MemoryLedger:
         if change.released_count:
             day.orders[after.ticker] -= 1
             self._give_back(after)
+        elif change.retaken_count:
+            day.orders[after.ticker] = day.orders.get(after.ticker, 0) + 1
+            self._take_again(after)
 
     def _give_back(self, order: Order) -> None:
         """The cooldown as it was before an order that turned out never to have worked."""
@@ -225,6 +228,11 @@ class MemoryLedger:
             del self._last_trade[order.ticker]
         else:
             self._last_trade[order.ticker] = before
+
+    def _take_again(self, order: Order) -> None:
+        at, last = self._cooldown.get(order.client_order_id, (None, None))[0], self._last_trade.get(order.ticker)
+        if at is not None and (last is None or last < at):
+            self._last_trade[order.ticker] = at
 
     def adopt(self, order: Order) -> None:
         self._bundles[order.client_order_id] = Bundle(order, {}, None)

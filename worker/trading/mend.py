@@ -20,7 +20,6 @@ from worker.trading.gate import COUNTERS_TTL_SECONDS
 from worker.trading.records import read_order, read_position
 
 _MANGLED = (KeyError, ValueError, ArithmeticError, UnicodeDecodeError)
-_NEVER_WORKED = frozenset({OrderState.REJECTED, OrderState.NOT_SENT})
 _CHUNK = 500
 
 
@@ -47,7 +46,7 @@ class Mender:
             if order.is_external or self._calendar.day_of(order.created_at).name != day.name:
                 continue
             _count(order, wanted)
-            if order.state not in _NEVER_WORKED:
+            if not order.never_worked:
                 at = int(order.created_at.timestamp() * 1000)
                 last[order.ticker] = max(last.get(order.ticker, 0), at)
 
@@ -125,8 +124,8 @@ def _count(order: Order, wanted: dict[str, int]) -> None:
         f"notional:{order.ticker}": order.reserved,
         "filled_orders": int(bool(order.filled_qty)),
         "filled_notional": micros(order.filled_notional),
-        "orders": int(order.state not in _NEVER_WORKED),
-        f"orders:{order.ticker}": int(order.state not in _NEVER_WORKED),
+        "orders": int(not order.never_worked),
+        f"orders:{order.ticker}": int(not order.never_worked),
     }
     for name, amount in amounts.items():
         wanted[name] = wanted.get(name, 0) + amount

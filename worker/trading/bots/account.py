@@ -183,7 +183,8 @@ class AccountView:
         if not change.changed:
             return
         before, after = change.before.order, change.after.order
-        if after.is_external or change.released_count or not before.trading_day == after.trading_day == self._today:
+        counted = change.released_count or change.retaken_count
+        if after.is_external or counted or not before.trading_day == after.trading_day == self._today:
             self._followed = -1
             return
         self._take_out(before)

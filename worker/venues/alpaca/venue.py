@@ -119,7 +119,8 @@ class AlpacaVenue:
 
     def positions(self) -> list[VenuePosition]:
         rows = wire.rows(lambda: self._clients.trading.get("/positions"))
-        return wire.read(lambda: [mapping.position(row) for row in rows])
+        told = wire.read(lambda: [mapping.position(row) for row in rows])
+        return [position for position in told if position.qty]
 
     def account(self) -> AccountState:
         answer = wire.get(lambda: self._clients.trading.get("/account"))
