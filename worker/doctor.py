@@ -19,7 +19,7 @@ from shared.jobs import attendance, backlog
 from shared.keys import RQ_OWNER, Keys
 from shared.store import Store, connect
 from worker.embedded import KEYSPACE_EVENTS
-from worker.emergency.latch import read_memories
+from worker.emergency.memory import read_memories
 from worker.redis_safety import is_open_to_all, refuse_unsafe_server
 
 LEAST_FREE_MB = 500

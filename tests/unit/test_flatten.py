@@ -14,8 +14,8 @@ from shared.errors import OrderNotFound
 from worker.core.types import MarketClock, OrderRequest, OrderState, VenueOrder, VenuePosition
 from worker.emergency import flatten
 from worker.emergency.flatten import Flattener
-from worker.emergency.latch import MemoryFile
-from worker.emergency.stop import StopState
+from worker.emergency.memory import MemoryFile
+from worker.emergency.state import StopState
 from worker.emergency.switch import Cause
 from worker.venues.base import Venue
 

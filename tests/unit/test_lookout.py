@@ -11,9 +11,10 @@ from shared.clock import ManualClock
 from shared.config import Config
 from shared.documents import RiskSettings, TradingSettings
 from tests.builders import NOW, risk_reading, settings_reading
-from worker.emergency.keys import EmergencyKeys, Sight
-from worker.emergency.latch import MemoryFile
+from worker.emergency.book import BookReader
 from worker.emergency.look import Lookout
+from worker.emergency.memory import MemoryFile
+from worker.emergency.sight import Eye, Sight
 
 
 class FencedMeanwhile:
@@ -34,9 +35,9 @@ def test_look_when_a_fence_is_raised_meanwhile_takes_no_redis_for_an_older_one(
     """A latch that nothing has called for would keep trading off until somebody lifts it."""
     memory = MemoryFile(tmp_path / "emergency-default.json")
     memory.change(highest_epoch=49)
-    keys = cast("EmergencyKeys", FencedMeanwhile(memory, told, raised=50))
+    eye, book = cast("Eye", FencedMeanwhile(memory, told, raised=50)), cast("BookReader", None)
     config = Config(_env_file=None, sixbot_home=tmp_path)
-    lookout = Lookout(config, keys, memory, ["default"], "here", ManualClock(NOW))
+    lookout = Lookout(config, eye, book, memory, ["default"], "here", ManualClock(NOW))
     view = lookout.look(signalled=False, stop_file=False)
     memory.close()
     assert bool(view.old_redis) is is_old

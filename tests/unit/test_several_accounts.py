@@ -14,8 +14,8 @@ from shared.clock import ManualClock
 from shared.errors import StoreUnreachable
 from shared.store import Store
 from tests.builders import NOW
-from worker.emergency.latch import Memory, MemoryFile, inherit, memory_path, read_memories
 from worker.emergency.look import account_part
+from worker.emergency.memory import Memory, MemoryFile, inherit, memory_path, read_memories
 from worker.emergency.report import StopReport
 from worker.emergency.state import StopState
 from worker.emergency.switch import Cause

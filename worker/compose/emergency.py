@@ -2,18 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import structlog
+
+from shared.clock import Clock
 from shared.config import Config
+from shared.store import Store
 from worker.compose.adapters import open_venue
 from worker.compose.process import Process, chosen, process_name
 from worker.emergency.account import AccountStop
+from worker.emergency.arming import Arming
+from worker.emergency.book import BookReader
+from worker.emergency.breaker import Breaker
+from worker.emergency.display import Display
+from worker.emergency.fence_line import FenceLine
+from worker.emergency.fencing import Fencer
 from worker.emergency.keys import EmergencyKeys
-from worker.emergency.latch import MemoryFile, inherit, memory_path, read_memories
+from worker.emergency.latch import Latch
+from worker.emergency.look import Lookout
+from worker.emergency.memory import MemoryFile, inherit, memory_path, read_memories
+from worker.emergency.report import StopReport
+from worker.emergency.sight import Eye
 from worker.emergency.trader import TraderProcess
 from worker.emergency.worker import EmergencyWorker, write_pid
-from worker.runtime import ExitCode, settle_collector
+from worker.runtime import ExitCode, Heartbeat, StopSignals, settle_collector
+from worker.venues.base import Venue
 from worker.watch import KeyWatcher
 
 REDIS_SECONDS = 0.5
+
+
+def build_worker(
+    config: Config,
+    guarded: Sequence[tuple[str, Venue, MemoryFile]],
+    store: Store,
+    heartbeat: Heartbeat,
+    signals: StopSignals,
+    clock: Clock,
+    logger: structlog.stdlib.BoundLogger,
+) -> EmergencyWorker:
+    """The worker that guards these accounts; the first one's memory holds what stands for all of them."""
+    names, memory = [name for name, _, _ in guarded], guarded[0][2]
+    accounts: list[AccountStop] = []
+
+    def fenced_late() -> None:
+        for account in accounts:
+            account.fenced_late()
+
+    keys, book = EmergencyKeys(store, names[0], clock), BookReader(store, clock)
+    lookout = Lookout(config, Eye(store, names), book, memory, names, heartbeat.host, clock)
+    display = Display(keys, memory, clock)
+    latch = Latch(memory, keys, lookout, clock, logger, display.later)
+    report = StopReport(keys.report, display.later)
+    fencer = Fencer(FenceLine(store), memory, logger, display.later, fenced_late)
+    for name, venue, own in guarded:
+        trader = TraderProcess(store, name, config.run_dir)
+        accounts.append(AccountStop(name, venue, own, trader, book, report, fencer.new, clock, logger))
+    breaker = Breaker(accounts, memory, fencer, latch, report, clock, logger)
+    arming = Arming(accounts, memory, fencer, latch, breaker, clock, logger)
+    return EmergencyWorker(
+        accounts, memory, lookout, breaker, arming, latch, fencer, display, heartbeat, signals, clock, logger
+    )
 
 
 def run(config: Config, account: str | None) -> ExitCode:
@@ -25,19 +75,14 @@ def run(config: Config, account: str | None) -> ExitCode:
             holder[0].wake()
 
     process = Process.begin(process_name("emergency", account), config, wake, REDIS_SECONDS)
-    accounts, store, clock, logger = chosen(config, account), process.store, process.clock, process.logger
+    accounts, clock, keys = chosen(config, account), process.clock, process.keys
     memories = [MemoryFile(memory_path(config.run_dir, a.name)) for a in accounts]
     inherit(memories[0], memories[1:], read_memories(config.run_dir))
     venues = [open_venue(a, clock) for a in accounts]
-    stops = [
-        AccountStop(a.name, venue, memory, TraderProcess(store, a.name, config.run_dir), clock, logger)
-        for a, venue, memory in zip(accounts, venues, memories, strict=True)
-    ]
-    looked_at = EmergencyKeys(store, [a.name for a in accounts], clock)
-    worker = EmergencyWorker(config, stops, looked_at, process.heartbeat(), process.signals, clock, logger)
+    guarded = list(zip([a.name for a in accounts], venues, memories, strict=True))
+    worker = build_worker(config, guarded, process.store, process.heartbeat(), process.signals, clock, process.logger)
     holder.append(worker)
     write_pid(config, accounts[0].name)
-    keys = process.keys
     watcher = KeyWatcher(config.redis_address(), [keys.trading_settings, keys.risk_settings], worker.wake)
     watcher.start()
     settle_collector()

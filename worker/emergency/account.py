@@ -9,30 +9,34 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import structlog
 
 from shared.clock import Clock, parse_rfc3339
 from shared.errors import VenueError
+from worker.emergency.book import BookReader
 from worker.emergency.fencing import Fencing
 from worker.emergency.flatten import PENDING, Flattener
-from worker.emergency.latch import MemoryFile
+from worker.emergency.memory import MemoryFile
 from worker.emergency.report import StopReport
 from worker.emergency.sentry import Sentry
 from worker.emergency.standby import Standby
 from worker.emergency.state import StopState
 from worker.emergency.stop import StopRun
+from worker.emergency.sweep import Pace, Sweep
 from worker.emergency.trader import TraderProcess
+from worker.emergency.window import InFlightWindow
 from worker.venues.base import Venue
 
 CANCEL_THREADS = 50
+POLL_SECONDS = 0.02
+LONGEST_PAUSE_SECONDS = 5.0
 WARM_SECONDS = 5.0
 
 
 class AccountStop:
-    """Guards one account. ``join`` must be called before anything else: it brings what all accounts share."""
+    """Guards one account. ``new_fence`` makes the fence of a stop that is reopened."""
 
     def __init__(
         self,
@@ -40,11 +44,15 @@ class AccountStop:
         venue: Venue,
         memory: MemoryFile,
         trader: TraderProcess,
+        book: BookReader,
+        report: StopReport,
+        new_fence: Callable[[], Fencing],
         clock: Clock,
         logger: structlog.stdlib.BoundLogger,
     ) -> None:
         self.name, self.venue, self.memory = name, venue, memory
-        self._trader, self._clock, self._logger = trader, clock, logger
+        self._trader, self._book, self._report, self._new_fence = trader, book, report, new_fence
+        self._clock, self._logger = clock, logger
         self._sentry = Sentry(venue)
         self._pool = ThreadPoolExecutor(CANCEL_THREADS + 2, thread_name_prefix=f"emergency-{name}")
         self._standby = Standby(f"stop-{name}")
@@ -54,16 +62,8 @@ class AccountStop:
         self.run: StopRun | None = None
         self.reachable: bool | None = None
 
-    def join(
-        self,
-        effect_in_book: Callable[[str], str | None],
-        working_in_book: Callable[[str], Mapping[str, str]],
-        report: StopReport,
-        fencing: Callable[[], Fencing],
-    ) -> None:
-        """The book, the report, and a new fence for a stop that is reopened."""
-        self._effect_in_book, self._report, self._fencing = effect_in_book, report, fencing
-        self._working_in_book = partial(working_in_book, self.name)
+    def begin(self) -> None:
+        """Have a thread wait for the first stop, and note on disk whose memory this is."""
         self.memory.change(account=self.name, venue=self.venue.name)
         self._standby.ready()
 
@@ -78,23 +78,26 @@ class AccountStop:
                 self.run.abandon()
                 self._former = tuple(r for r in (*self._former, self.run) if r.alive)
             self._report.put(self.name, self.venue.name, state)
-            self.run = StopRun(
-                state,
-                self.venue,
-                self._trader,
-                self._standby,
-                self._pool,
-                self._clock,
-                fencing,
-                self._publish,
-                self._effect_in_book,
-                self._working_in_book,
-                Flattener(self.venue, self.memory, self._publish).run,
-                noticed,
-                self._former,
-            )
+            self.run = self._new_run(state, fencing, noticed)
             self.run.start()
             return True
+
+    def _new_run(self, state: StopState, fencing: Fencing, noticed: float) -> StopRun:
+        pace = Pace(POLL_SECONDS, LONGEST_PAUSE_SECONDS)
+        return StopRun(
+            state,
+            self.venue,
+            Sweep(self.name, state, self.venue, self._book, self._pool, self._publish, pace),
+            InFlightWindow(state, self.venue, self._trader, self._clock, noticed),
+            fencing,
+            self._standby,
+            pace,
+            self._publish,
+            Flattener(self.venue, self.memory, self._publish).run,
+            self._clock,
+            noticed,
+            self._former,
+        )
 
     def _publish(self, state: StopState) -> None:
         self._report.publish(self.name, self.venue.name, state)
@@ -164,7 +167,7 @@ class AccountStop:
             return
         self._logger.warning("stop_reopened", stop_id=run.state.stop_id, account=self.name)
         self.memory.change(proven=False)
-        self.carry_out(run.state.reopened(), self._fencing(), self._clock.monotonic(), after=run)
+        self.carry_out(run.state.reopened(), self._new_fence(), self._clock.monotonic(), after=run)
 
     def _warm(self) -> None:
         try:

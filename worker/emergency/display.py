@@ -10,7 +10,7 @@ from shared.clock import Clock
 from shared.documents import Reading, RiskSettings, TradingSettings
 from shared.errors import StoreError
 from worker.emergency.keys import EmergencyKeys
-from worker.emergency.latch import MemoryFile
+from worker.emergency.memory import MemoryFile
 
 STATUS_SECONDS = 10.0
 """The status is written on change, and this often all the same: somebody may have mangled it."""
@@ -25,6 +25,10 @@ class Display:
         self._unshown: list[Callable[[], None]] = []
         self._shown: tuple[Any, ...] | None = None
         self._next_status = 0.0
+
+    def write_default_settings(self) -> None:
+        """See ``shared.control``. Raises StoreError."""
+        self._keys.write_default_settings()
 
     def later(self, show: Callable[[], None]) -> None:
         """Something that Redis must be told once it answers."""

@@ -10,8 +10,8 @@ import redis
 import structlog
 
 from shared.errors import StoreError, StoreUnreachable
-from worker.emergency.keys import EmergencyKeys
-from worker.emergency.latch import MemoryFile
+from worker.emergency.fence_line import FenceLine
+from worker.emergency.memory import MemoryFile
 from worker.failpoints import failpoint
 
 
@@ -51,13 +51,13 @@ class Fencer:
 
     def __init__(
         self,
-        keys: EmergencyKeys,
+        line: FenceLine,
         memory: MemoryFile,
         logger: structlog.stdlib.BoundLogger,
         later: Callable[[Callable[[], None]], None],
         on_late: Callable[[], None],
     ) -> None:
-        self._keys, self._memory, self._logger = keys, memory, logger
+        self.line, self._memory, self._logger = line, memory, logger
         self._later, self._on_late = later, on_late
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="fence")
 
@@ -67,11 +67,18 @@ class Fencer:
 
     def above_all(self) -> int:
         """Disarm and raise the epoch above every one that was given. Raises StoreError."""
-        return self._keys.raise_epoch(self._memory.memory.highest_epoch + 1)
+        return self.line.raise_epoch(self._memory.memory.highest_epoch + 1)
+
+    def epoch_to_arm(self) -> int:
+        """The epoch in force, raised where it is missing or below one that was given. Raises StoreError."""
+        epoch = self.line.epoch()
+        if epoch is None or epoch < max(self._memory.memory.highest_epoch, 1):
+            return self.above_all()
+        return epoch
 
     def _leave(self) -> bool:
         failpoint("fence.raise")
-        return self._keys.begin_fence(self._memory.memory.highest_epoch + 1)
+        return self.line.begin(self._memory.memory.highest_epoch + 1)
 
     def _finish(self, has_left: bool) -> int | None:
         try:
@@ -88,7 +95,7 @@ class Fencer:
     def _answer(self) -> int:
         """Raises StoreError. A line that was cut is no reason not to ask once more; one that is mute is."""
         try:
-            return self._keys.end_fence()
+            return self.line.end()
         except StoreUnreachable as error:
             if isinstance(error.__cause__, redis.TimeoutError):
                 raise
@@ -101,9 +108,10 @@ class Fencer:
 
     def restore(self) -> None:
         """A Redis that came back old or empty gets an epoch above all that were. Raises StoreError."""
-        epoch = self._keys.epoch()
+        epoch = self.line.epoch()
         if epoch is None or epoch < self._memory.memory.highest_epoch:
             self._raise_late()
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self.line.close()

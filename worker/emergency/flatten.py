@@ -14,12 +14,12 @@ from typing import Any
 
 from shared.clock import rfc3339
 from shared.errors import NotSent, OrderNotFound, VenueAmbiguous, VenueError, VenueRejected
+from worker.core import ids
 from worker.core.decide import round_down
 from worker.core.orders import FINAL
 from worker.core.types import OrderRequest, OrderType, Side, TimeInForce, VenuePosition
-from worker.emergency.latch import MemoryFile
+from worker.emergency.memory import MemoryFile
 from worker.emergency.state import StopState
-from worker.emergency.stop import FLATTEN_PREFIX
 from worker.venues.base import Venue
 
 ZERO = Decimal(0)
@@ -153,7 +153,7 @@ class Flattener:
         return ZERO if instrument.lot_size < 1 else position.qty
 
     def _name(self, state: StopState, symbol: str) -> str:
-        return f"{FLATTEN_PREFIX}{state.stop_id}-{symbol}-{self._sent[symbol]}"
+        return f"{ids.FLATTEN_PREFIX}{state.stop_id}-{symbol}-{self._sent[symbol]}"
 
     def _is_over(self, state: StopState, symbol: str) -> bool:
         """An id that the venue does not know may still appear, unless it was refused: then it never will."""

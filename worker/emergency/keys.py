@@ -1,183 +1,37 @@
-"""Everything the emergency worker writes to Redis, each write bounded and none of them in the way of a cancel."""
+"""The documents that the emergency worker writes for others to read: status, report, latch, and the two switches."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
-
-import redis
+from collections.abc import Mapping
+from typing import Any
 
 from shared.audit import audit_entry
 from shared.clock import Clock
 from shared.control import write_default_settings
-from shared.documents import Document, Reading, RiskSettings, TradingSettings, dump_json, parse_json
-from shared.errors import DocumentError, StoreError, StoreRefused, StoreUnreachable
-from shared.keys import ARMED_TTL_SECONDS
+from shared.documents import RiskSettings, dump_json, parse_json
+from shared.errors import DocumentError
 from shared.status import merge_status
-from shared.store import Store, judge, translated_errors, wrong_type
-from worker.line import Line
+from shared.store import Store, judge, translated_errors
 
-ASK_AGAIN_SECONDS = 2.0
-D = TypeVar("D", bound=Document)
-
-# KEYS 1 trading_armed, 2 trading_epoch. ARGV 1 the least epoch that may come of it.
-_FENCE = """
-redis.call('DEL', KEYS[1])
-local now = redis.pcall('GET', KEYS[2])
-local value = 0
-if type(now) == 'string' then value = tonumber(now) or 0 end
-if value ~= value or value < 0 or value >= 9007199254740991 then value = 0 end
-local least = tonumber(ARGV[1])
-value = math.max(value + 1, least)
-redis.call('SET', KEYS[2], string.format('%.0f', value))
-return string.format('%.0f', value)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """One look: both documents, the epoch (None: missing or mangled), this host's heartbeats of trading."""
-
-    settings: Reading[TradingSettings]
-    risk: Reading[RiskSettings]
-    epoch: int | None
-    beats: Sequence[Mapping[str, Any]]
+_ATTEMPTS = 10
 
 
 class EmergencyKeys:
-    """The keys of an emergency worker. The first of its accounts is the one whose status it tells."""
+    """``account`` is the one whose status the worker tells. Every method raises StoreError."""
 
-    def __init__(self, store: Store, accounts: Sequence[str], clock: Clock) -> None:
-        self.store, self._accounts, self._clock = store, tuple(accounts), clock
-        self._fence = store.client.register_script(_FENCE)
-        self._ask_again_at = float("-inf")
-        self._eye, self._fence_line = Line(store.client), Line(store.client)
-        self._fencing = threading.Lock()
-        self._looks: dict[str, Sequence[bytes]] = {}
-
-    def look(self, good: tuple[TradingSettings, RiskSettings], host: str) -> Sight:
-        """All that may forbid trading, in one round trip: a stop waits for nothing twice.
-
-        Raises StoreUnreachable, and StoreRefused where Redis refuses for another reason than a key's type.
-        """
-        keys = self.store.keys
-        with translated_errors():
-            self._eye.open()
-            self._eye.send(self._look_at(host))
-            answers = self._eye.read(4)
-            for answer in answers:
-                if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
-                    raise answer
-        settings = self._judged(keys.trading_settings, answers[0], TradingSettings, good[0])
-        risk = self._judged(keys.risk_settings, answers[1], RiskSettings, good[1])
-        beats = [beat for raw in answers[3] if raw is not None and (beat := _object(raw)) is not None]
-        return Sight(settings, risk, _whole_number(answers[2]), beats)
-
-    def _look_at(self, host: str) -> Sequence[bytes]:
-        packed = self._looks.get(host)
-        if packed is None:
-            keys = self.store.keys
-            beats = [keys.heartbeat(name, host) for name in self._trading_names]
-            gets = [("GET", key) for key in (keys.trading_settings, keys.risk_settings, keys.trading_epoch)]
-            packed = self._looks[host] = self._eye.pack([*gets, ("MGET", *beats)])
-        return packed
-
-    @staticmethod
-    def _judged(key: str, answer: bytes | Exception | None, model: type[D], good: D) -> Reading[D]:
-        return wrong_type(key, good) if isinstance(answer, Exception) else judge(answer, model, good)
-
-    @property
-    def _trading_names(self) -> list[str]:
-        """The trading processes of a host: the one for all accounts, and one for each."""
-        return ["trading", *(f"trading-{account}" for account in self._accounts)]
-
-    def epoch(self) -> int | None:
-        """``trading_epoch``; None where it is missing or mangled. Raises StoreUnreachable."""
-        try:
-            return _whole_number(self.store.read_raw(self.store.keys.trading_epoch))
-        except StoreRefused:
-            return None
-
-    def raise_epoch(self, least: int) -> int:
-        """Disarm and raise the epoch above all that was and to at least ``least``. Raises StoreError."""
-        keys = self.store.keys
-        with translated_errors():
-            self.store.client.delete(keys.trading_armed)  # allowed even on a full server
-            return int(self._fence(keys=[keys.trading_armed, keys.trading_epoch], args=[least]))
-
-    def begin_fence(self, least: int) -> bool:
-        """Let the commands of ``raise_epoch`` leave over the line kept for them, and wait for nothing.
-
-        True: ``end_fence`` must follow, from any thread. False: nothing has left, since the line is down or in use.
-        """
-        if not self._fencing.acquire(blocking=False):
-            return False
-        keys = self.store.keys
-        fence = ("EVAL", _FENCE, 2, keys.trading_armed, keys.trading_epoch, least)
-        try:
-            if self._fence_line.is_up:
-                self._fence_line.send(self._fence_line.pack([("DEL", keys.trading_armed), fence]))
-                return True
-        except (redis.RedisError, OSError):
-            self._fence_line.close()
-        self._fencing.release()
-        return False
-
-    def end_fence(self) -> int:
-        """The epoch that ``begin_fence`` has led to. Raises StoreError: it may have been raised or not."""
-        try:
-            with translated_errors():
-                for answer in (answers := self._fence_line.read(2)):
-                    if isinstance(answer, Exception):
-                        raise answer
-                return int(answers[1])
-        except StoreUnreachable:
-            self._fence_line.close()
-            raise
-        finally:
-            self._fencing.release()
-
-    def keep_fence_line(self) -> None:
-        """Open the fence's line, or see that it still answers. Raises StoreError."""
-        if not self._fencing.acquire(blocking=False):
-            return
-        try:
-            with translated_errors():
-                self._fence_line.open()
-                self._fence_line.send(self._fence_line.pack([("PING",)]))
-                self._fence_line.read(1)
-        except StoreUnreachable:
-            self._fence_line.close()
-            raise
-        finally:
-            self._fencing.release()
-
-    def close(self) -> None:
-        self._eye.close()
-        self._fence_line.close()
-
-    def arm(self, epoch: int) -> None:
-        """Allow this epoch for three seconds. Raises StoreError."""
-        with translated_errors():
-            self.store.client.set(self.store.keys.trading_armed, str(epoch), ex=ARMED_TTL_SECONDS)
-
-    def disarm(self) -> None:
-        """Raises StoreError."""
-        with translated_errors():
-            self.store.client.delete(self.store.keys.trading_armed)
+    def __init__(self, store: Store, account: str, clock: Clock) -> None:
+        self.store, self._account, self._clock = store, account, clock
 
     def status(self, fields: Mapping[str, Any], epoch: int) -> None:
-        """``active``, ``state``, ``stop_reason``. Raises StoreError."""
-        merge_status(self.store, self._accounts[0], fields, epoch)
+        """``active``, ``state``, ``stop_reason``."""
+        merge_status(self.store, self._account, fields, epoch)
 
     def report(self, document: Mapping[str, Any]) -> None:
-        """``stop_report``. Raises StoreError."""
+        """``stop_report``."""
         self.store.put_json(self.store.keys.stop_report, document)
 
     def show_latch(self, latch: Mapping[str, Any] | None) -> None:
-        """``stop_latch`` as it is on disk. Raises StoreError."""
+        """``stop_latch`` as it is on disk."""
         if latch is None:
             with translated_errors():
                 self.store.client.delete(self.store.keys.stop_latch)
@@ -187,7 +41,7 @@ class EmergencyKeys:
     def set_stop_flag(self) -> None:
         """``emergency_stop_active`` true in ``risk_settings``, where that is readable; all else stays as it stands."""
         key = self.store.keys.risk_settings
-        for _ in range(10):
+        for _ in range(_ATTEMPTS):
             raw = self.store.read_raw(key)
             try:
                 found = parse_json(raw) if raw is not None else {}
@@ -204,61 +58,5 @@ class EmergencyKeys:
                 return
 
     def write_default_settings(self) -> None:
-        """OFF in so many words, where ``trading_settings`` is missing. Raises StoreError."""
+        """OFF in so many words, where ``trading_settings`` is missing."""
         write_default_settings(self.store, self._clock, "emergency")
-
-    def has_open_orders(self, account: str) -> bool:
-        """Whether the book has any order of the account that is not final. Raises StoreError."""
-        client, keys = self.store.client, self.store.keys
-        with translated_errors(), client.pipeline(transaction=False) as pipe:
-            for name in cast("set[bytes]", client.smembers(keys.orders_open)):
-                pipe.hget(keys.order(name.decode()), "account")
-            # one that says nothing of its account may be anybody's
-            return any(found in {None, account.encode()} for found in pipe.execute())
-
-    def working_in_book(self, account: str) -> dict[str, str]:
-        """The venue's ids, by ours, of the account's orders that are not final; none where Redis has no answer."""
-        if self._clock.monotonic() < self._ask_again_at:
-            return {}
-        client, keys = self.store.client, self.store.keys
-        try:
-            with translated_errors(), client.pipeline(transaction=False) as pipe:
-                names = [name.decode() for name in sorted(cast("set[bytes]", client.smembers(keys.orders_open)))]
-                for name in names:
-                    pipe.hmget(keys.order(name), "account", "venue_order_id")
-                found = zip(names, cast("list[list[bytes | None]]", pipe.execute()), strict=True)
-                return {name: at.decode() for name, (whose, at) in found if at and whose == account.encode()}
-        except (StoreError, UnicodeDecodeError):
-            return {}
-
-    def effect_of(self, client_order_id: str) -> str | None:
-        """What the book says of an order; None where it or Redis has no answer.
-
-        A Redis that did not answer is not asked again for a while: fifty timeouts would stand before fifty cancels.
-        """
-        if self._clock.monotonic() < self._ask_again_at:
-            return None
-        try:
-            with translated_errors():
-                raw = self.store.client.hget(self.store.keys.order(client_order_id), "effect")
-            return None if raw is None else cast("bytes", raw).decode()
-        except StoreUnreachable:
-            self._ask_again_at = self._clock.monotonic() + ASK_AGAIN_SECONDS
-            return None
-        except (StoreError, UnicodeDecodeError):
-            return None
-
-
-def _whole_number(raw: object) -> int | None:
-    try:
-        return int(raw) if isinstance(raw, bytes) else None
-    except ValueError:
-        return None
-
-
-def _object(raw: bytes) -> Mapping[str, Any] | None:
-    try:
-        found = parse_json(raw)
-    except DocumentError:
-        return None
-    return found if isinstance(found, dict) else None

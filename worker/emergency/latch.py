@@ -1,141 +1,79 @@
-"""What the emergency worker knows without Redis: a small file per account, preallocated and overwritten in place.
-
-Each holds whether the account's part of the last stop was proven, and what a flatten has sent. The file of a worker's
-first account holds what stands for all of them as well: the latch, the highest epoch ever given, the last good policies
-and switches, and whether trading was on.
-"""
+"""The latch: a stop that only a frontend lifts. It stands on disk; Redis shows it."""
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from worker.runtime import AccountLocked
+import structlog
 
-SIZE = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """One account's memory. ``latch`` is None, or ``reason, source, detail, at, stop_id, versions``.
-
-    ``flatten`` is None, or ``stop_id, requested_at, state`` and the number of the last order per symbol: ``sent``, and
-    ``refused`` where the venue would not have it.
-    """
-
-    highest_epoch: int = 0
-    latch: Mapping[str, Any] | None = None
-    active: bool = False
-    proven: bool = True
-    reason: str = ""
-    resumed_at: str = ""
-    on_stop: str = "cancel_all"
-    on_stop_automatic: str = "cancel_entries"
-    emergency_stop_active: bool = False
-    reduce_only: bool = False
-    flatten: Mapping[str, Any] | None = None
-    account: str = "default"
-    venue: str = ""
+from shared.clock import Clock, rfc3339
+from shared.documents import Reading, RiskSettings, TradingSettings
+from worker.emergency.keys import EmergencyKeys
+from worker.emergency.look import Lookout
+from worker.emergency.memory import MemoryFile
+from worker.emergency.switch import Cause, explicitly_lifted
+from worker.failpoints import failpoint
 
 
-class MemoryFile:
-    """``run/emergency-{account}.json``, locked by its one owner. Raises AccountLocked.
+class Latch:
+    """``later`` takes what is to be shown once Redis answers."""
 
-    A write that fails leaves ``trusted`` false, which forbids arming.
-    """
+    def __init__(
+        self,
+        memory: MemoryFile,
+        keys: EmergencyKeys,
+        lookout: Lookout,
+        clock: Clock,
+        logger: structlog.stdlib.BoundLogger,
+        later: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._memory, self._keys, self._lookout = memory, keys, lookout
+        self._clock, self._logger, self._later = clock, logger, later
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.trusted = True
-        self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._fd)
-            raise AccountLocked(
-                f"{path} is held: another emergency worker guards this account; stop that one first"
-            ) from None
-        if os.fstat(self._fd).st_size < SIZE:
-            held = os.pread(self._fd, SIZE, 0)
-            os.pwrite(self._fd, held.ljust(SIZE, b" "), 0)
-            os.fsync(self._fd)
-        self.memory = self._read()
+    @property
+    def held(self) -> Mapping[str, Any] | None:
+        return self._memory.memory.latch
 
-    def _read(self) -> Memory:
-        return _memory(os.pread(self._fd, SIZE, 0), self._path)
+    def set(self, cause: Cause) -> None:
+        """On disk at once, in Redis as soon as it takes it."""
+        latch = {
+            "reason": cause.reason,
+            "source": cause.source,
+            "detail": cause.detail,
+            "at": rfc3339(self._clock.now()),
+            "versions": None,
+        }
+        failpoint("latch.before")
+        self._memory.change(latch=latch)
+        failpoint("latch.after")
+        self._later(self.show)
 
-    def change(self, **fields: Any) -> None:
-        """Remember, at once in memory and then on disk. From any thread: none undoes another's change."""
-        with self._lock:
-            changed = replace(self.memory, **fields)
-            if changed == self.memory and self.trusted:
-                return
-            self.memory = changed
-            self._write(json.dumps(asdict(changed)).encode())
+    def show(self) -> None:
+        """Show the latch in Redis, and remember which documents stood when it was set. Raises StoreError."""
+        latch = self.held
+        if latch is None:
+            return
+        self._keys.set_stop_flag()
+        if latch.get("versions") is None:
+            good = self._lookout.good
+            settings, risk = self._keys.store.read_settings(good[0]), self._keys.store.read_risk(good[1])
+            latch = {**latch, "versions": {"settings": settings.version, "risk": risk.version}}
+            self._memory.change(latch=latch)
+        failpoint("latch.flagged")
+        self._keys.show_latch(latch)
 
-    def _write(self, raw: bytes) -> None:
-        try:
-            if len(raw) > SIZE:
-                raise OSError(f"memory of {len(raw)} bytes")
-            os.pwrite(self._fd, raw.ljust(SIZE, b" "), 0)
-            os.fdatasync(self._fd)
-            self.trusted = True
-        except OSError:
-            self.trusted = False
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-def memory_path(run_dir: Path, account: str) -> Path:
-    """Where an account's memory is."""
-    return run_dir / f"emergency-{account}.json"
-
-
-def read_memories(run_dir: Path) -> dict[str, Memory]:
-    """What every emergency worker of this host has left behind, by account; a file that is mangled is latched."""
-    found = {}
-    for path in sorted(run_dir.glob("emergency-*.json")):
-        try:
-            found[path.stem.removeprefix("emergency-")] = _memory(path.read_bytes(), path)
-        except OSError:
-            continue
-    return found
-
-
-def inherit(first: MemoryFile, others: Sequence[MemoryFile], left: Mapping[str, Memory]) -> None:
-    """Take into the first file what workers with other sets of accounts on this host have left in theirs.
-
-    A latch, an epoch or the need for a stop must not get lost because a worker now guards more accounts, or fewer.
-    """
-    held = first.memory
-    latches = [memory.latch for memory in (held, *left.values()) if memory.latch is not None]
-    first.change(
-        highest_epoch=max([held.highest_epoch, *(memory.highest_epoch for memory in left.values())]),
-        latch=latches[0] if latches else None,
-        active=held.active or any(file.memory.active for file in others),
-    )
-    if first.trusted:
-        for file in others:
-            file.change(latch=None, active=False)
-
-
-def _memory(raw: bytes, path: Path) -> Memory:
-    raw = raw.strip(b" \0")
-    if not raw:
-        return Memory()
-    try:
-        found = json.loads(raw)
-        return Memory(**{k: v for k, v in found.items() if k in Memory.__dataclass_fields__})
-    except (ValueError, TypeError, AttributeError):
-        # A mangled memory cannot say that nothing was latched, so something is.
-        latch = {"reason": "emergency_stop", "source": "disk", "detail": f"{path} is unreadable", "versions": {}}
-        return Memory(latch=latch)
+    def lift(self, settings: Reading[TradingSettings], risk: Reading[RiskSettings]) -> bool:
+        """Whether trading may go on: no latch stands, or both documents lift it in so many words."""
+        latch = self.held
+        if latch is None:
+            return True
+        versions = latch.get("versions")
+        changed = versions != {"settings": settings.version, "risk": risk.version}
+        if versions is None or not changed or not explicitly_lifted(settings, risk):
+            return False
+        failpoint("latch.lift")
+        self._memory.change(latch=None)
+        self._later(lambda: self._keys.show_latch(None))
+        self._logger.warning("latch_lifted", reason=latch.get("reason"))
+        return True

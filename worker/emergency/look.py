@@ -11,8 +11,9 @@ from shared.clock import Clock, parse_rfc3339
 from shared.config import Config
 from shared.documents import RiskSettings, TradingSettings
 from shared.errors import StoreUnreachable
-from worker.emergency.keys import EmergencyKeys
-from worker.emergency.latch import MemoryFile
+from worker.emergency.book import BookReader
+from worker.emergency.memory import MemoryFile
+from worker.emergency.sight import Eye
 from worker.emergency.switch import View
 
 
@@ -22,13 +23,14 @@ class Lookout:
     def __init__(
         self,
         config: Config,
-        keys: EmergencyKeys,
+        eye: Eye,
+        book: BookReader,
         memory: MemoryFile,
         accounts: Sequence[str],
         host: str,
         clock: Clock,
     ) -> None:
-        self._config, self._keys, self._memory, self._clock = config, keys, memory, clock
+        self._config, self._eye, self._book, self._memory, self._clock = config, eye, book, memory, clock
         self._accounts, self._host, self._stop_file = tuple(accounts), host, str(config.stop_path)
         held = memory.memory
         risk = RiskSettings(emergency_stop_active=held.emergency_stop_active, reduce_only=held.reduce_only)
@@ -45,7 +47,7 @@ class Lookout:
         began = self._clock.monotonic()
         highest = self._memory.memory.highest_epoch  # before Redis is asked: a fence may be raising both meanwhile
         try:
-            sight = self._keys.look(self.good, self._host)
+            sight = self._eye.look(self.good, self._host)
             parts = {name: account_part(sight.beats, name) for name in self._accounts}
             old, silent, halt = self._old_redis(highest, sight.epoch), self._silent(parts), self._halt(parts)
         except StoreUnreachable as error:
@@ -71,6 +73,9 @@ class Lookout:
         """Trading begins anew: the traders' silence counts from here."""
         self._seen = dict.fromkeys(self._accounts, self._clock.monotonic())
 
+    def close(self) -> None:
+        self._eye.close()
+
     def _old_redis(self, highest: int, epoch: int | None) -> str:
         """A Redis whose epoch is below one that was given stands for an older state: it never resumes by itself."""
         if self._memory.memory.latch is None and highest and (epoch is None or epoch < highest):
@@ -86,7 +91,7 @@ class Lookout:
                 self._seen[account] = float("inf") if beat is not None and beat.get("stopping") else now
                 continue
             quiet = now - self._seen[account]
-            if quiet >= self._config.trader_silent_stop_seconds and self._keys.has_open_orders(account):
+            if quiet >= self._config.trader_silent_stop_seconds and self._book.has_open_orders(account):
                 return f"no sign of life of the trader{_of(account)} for {quiet:.0f} s while orders are open"
         return ""
 

@@ -7,66 +7,55 @@ account a stop of its own (``AccountStop``).
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from types import FrameType
 
 import structlog
 
-from shared.clock import Clock, rfc3339
+from shared.clock import Clock
 from shared.config import Config
-from shared.documents import Reading, RiskSettings, TradingSettings
 from shared.errors import SixbotError, StoreError
 from worker.emergency.account import AccountStop
+from worker.emergency.arming import Arming
+from worker.emergency.breaker import Breaker
 from worker.emergency.display import Display
 from worker.emergency.fencing import Fencer
-from worker.emergency.keys import EmergencyKeys
-from worker.emergency.latched import Latch
+from worker.emergency.latch import Latch
 from worker.emergency.look import Lookout
-from worker.emergency.report import StopReport
-from worker.emergency.state import StopState
-from worker.emergency.switch import Cause, View, find_causes
-from worker.failpoints import failpoint
+from worker.emergency.memory import MemoryFile
+from worker.emergency.switch import View, find_causes
 from worker.runtime import Heartbeat, StopSignals
 
 POLL_SECONDS = 0.25
-ARM_SECONDS = 1.0
 LEAVE_SECONDS = 5.0
-STAND_BACK_SECONDS = 0.005
-"""For so long this loop leaves the interpreter to the threads that cancel."""
 
 
 class EmergencyWorker:
-    """The first account's memory holds what stands for all of them."""
+    """Looks, and lets what it sees arm or trip. ``memory`` is the first account's."""
 
     def __init__(
         self,
-        config: Config,
         accounts: Sequence[AccountStop],
-        keys: EmergencyKeys,
+        memory: MemoryFile,
+        lookout: Lookout,
+        breaker: Breaker,
+        arming: Arming,
+        latch: Latch,
+        fencer: Fencer,
+        display: Display,
         heartbeat: Heartbeat,
         signals: StopSignals,
         clock: Clock,
         logger: structlog.stdlib.BoundLogger,
     ) -> None:
-        self._accounts, self._keys, self._memory = tuple(accounts), keys, accounts[0].memory
-        self._heartbeat, self._signals, self._clock, self._logger = heartbeat, signals, clock, logger
-        names = [account.name for account in accounts]
-        self._lookout = Lookout(config, keys, self._memory, names, heartbeat.host, clock)
-        self._display = Display(keys, self._memory, clock)
-        self._latch = Latch(self._memory, keys, self._lookout, clock, logger, self._display.later)
-        self._report = StopReport(keys.report, self._display.later)
-        self._fencer = Fencer(keys, self._memory, logger, self._display.later, self._fenced_late)
-        for account in accounts:
-            account.join(keys.effect_of, keys.working_in_book, self._report, self._fencer.new)
+        self._accounts, self._memory, self._lookout = tuple(accounts), memory, lookout
+        self._breaker, self._arming, self._latch = breaker, arming, latch
+        self._fencer, self._display, self._heartbeat = fencer, display, heartbeat
+        self._signals, self._clock, self._logger = signals, clock, logger
         self._wake = threading.Event()
         self._signalled = False
-        self._state: StopState | None = None
-        self._cause: Cause | None = None
-        self._next_arm = 0.0
 
     # -- from outside the loop ------------------------------------------------------------------------------------
 
@@ -84,26 +73,38 @@ class EmergencyWorker:
     def run(self) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGUSR1, self.on_signal)
-        self._start_unproven_again()
-        first = True
+        self._start_over()
+        has_default = False
         try:
             while not self._signals.stopping.is_set():
-                try:
-                    if first:
-                        self._keys.write_default_settings()
-                        first = False
-                except StoreError:
-                    self._logger.info("redis_not_there_yet")
+                has_default = has_default or self._write_default()
                 self.turn()
                 self._wake.wait(POLL_SECONDS)
                 self._wake.clear()
         finally:
             self._leave()
 
+    def _start_over(self) -> None:
+        """Go on with what an earlier process left unproven or latched."""
+        for account in self._accounts:
+            account.begin()
+        self._breaker.start_over()
+        if self._latch.held is not None:
+            self._display.later(self._latch.show)
+            self._display.later(self._fencer.restore)
+
+    def _write_default(self) -> bool:
+        try:
+            self._display.write_default_settings()
+        except StoreError:
+            self._logger.info("redis_not_there_yet")
+            return False
+        return True
+
     def _leave(self) -> None:
         """Drained: nobody arms any more, so trading ends within the key's three seconds, at once where possible."""
         try:
-            self._keys.disarm()
+            self._fencer.line.disarm()
         except StoreError:
             self._logger.warning("not_disarmed")
         self._heartbeat.farewell()
@@ -113,18 +114,19 @@ class EmergencyWorker:
         for account in self._accounts:
             account.close(deadline)
         self._fencer.close()
-        self._keys.close()
+        self._lookout.close()
 
     def turn(self) -> None:
         """One look and what follows from it. Raises nothing: what fails is logged and tried again."""
         try:
             beside = self._look_beside_redis()
             view = self._lookout.look(signalled=self._signalled, stop_file=beside.stop_file)
-            causes = find_causes(view, was_active=self._memory.memory.active)
-            if causes:
-                self._off(causes, view)
-            elif view.settings is not None and view.risk is not None:
-                self._allowed(view.settings, view.risk)
+            if causes := find_causes(view, was_active=self._memory.memory.active):
+                self._breaker.off(causes)
+                self._heeded(view)
+            elif view.settings is not None and view.risk is not None and self._arming.allow(view.settings, view.risk):
+                self._lookout.armed()
+                self._heartbeat.active()
             self._after(view)
         except SixbotError as error:
             self._logger.warning("turn_failed", error=str(error))
@@ -133,183 +135,32 @@ class EmergencyWorker:
 
     def _look_beside_redis(self) -> View:
         view = self._lookout.beside_redis(signalled=self._signalled)
-        if self._cause is None and (view.signalled or view.stop_file):
-            self._off(find_causes(view, was_active=self._memory.memory.active), view)
+        if self._breaker.cause is None and (view.signalled or view.stop_file):
+            self._breaker.off(find_causes(view, was_active=self._memory.memory.active))
+            self._heeded(view)
         return view
 
-    # -- off ------------------------------------------------------------------------------------------------------
-
-    def _off(self, causes: Sequence[Cause], view: View) -> None:
-        """First cause wins until resume; a later one may latch, and a person's may do more than a machine's did."""
-        cause, held = causes[0], self._memory.memory
-        latching = next((c for c in causes if c.latching), None)
-        self._flatten_on()
-        if self._cause is None:
-            self._cause = cause
-            if held.active or (latching is not None and held.latch is None):
-                self._trip(cause, self._accounts)
-            elif unproven := self._unproven():
-                self._trip(cause, unproven)
-            else:
-                self._memory.change(active=False, reason=held.reason or cause.reason)
-                self._cause = replace(cause, reason=held.reason or cause.reason)
-        elif (stronger := self._stronger(causes)) is not None:
-            self._trip(stronger, self._accounts)
-        if latching is not None and self._latch.held is None:
-            self._latch.set(latching)
+    def _heeded(self, view: View) -> None:
         if view.signalled:
             self._signalled = False
 
-    def _unproven(self) -> list[AccountStop]:
-        """Accounts whose part of a stop from before was not proven, and is not carried out now."""
-        return [a for a in self._accounts if not a.memory.memory.proven and a.run is None and not a.flatten_waits]
-
-    def _stronger(self, causes: Sequence[Cause]) -> Cause | None:
-        """A person's stop after an automatic one that cancelled less. The flag may be our own, so it does not count."""
-        state = self._state
-        if state is None or not state.cause.automatic or state.policy == self._memory.memory.on_stop:
-            return None
-        return next((c for c in causes if not c.automatic and c.source != "risk_settings"), None)
-
-    def _trip(self, cause: Cause, accounts: Sequence[AccountStop]) -> None:
-        """Nothing slow stands before the first cancel: disk and reports come after it has been handed over."""
-        held, noticed = self._memory.memory, self._clock.monotonic()
-        policy = held.on_stop_automatic if cause.automatic else held.on_stop
-        self._state = state = StopState(secrets.token_hex(4), cause, policy, self._clock.now())
-        failpoint("stop.noticed")
-        self._report.clear()
-        fencing = self._fencer.new()
-        fencing.begin()
-        for account in accounts:
-            account.carry_out(state.for_account(), fencing, noticed)
-        failpoint("stop.begun")
-        if not cause.latching:  # a latch must be on disk before anything else, for only the disk will know of it
-            until = self._clock.monotonic() + STAND_BACK_SECONDS
-            for account in accounts:
-                account.wait_cancel_asked(until)
-        fencing.ended()
-        self._remember_stop(accounts, (self._cause or cause).reason)
-        failpoint("stop.remembered")
-        self._logger.warning(
-            "stop", stop_id=state.stop_id, reason=cause.reason, source=cause.source, detail=cause.detail
-        )
-
-    def _remember_stop(self, accounts: Sequence[AccountStop], reason: str) -> None:
-        """What stands for all comes last, in one write with the first account's own: a worker that is killed meanwhile
-        comes back as one that was trading."""
-        for account in accounts:
-            if account.memory is not self._memory:
-                account.memory.change(proven=False)
-        proven = self._memory.memory.proven and all(account.memory is not self._memory for account in accounts)
-        self._memory.change(active=False, proven=proven, reason=reason)
-
-    def _fenced_late(self) -> None:
-        for account in self._accounts:
-            account.fenced_late()
-
-    # -- on -------------------------------------------------------------------------------------------------------
-
-    def _allowed(self, settings: Reading[TradingSettings], risk: Reading[RiskSettings]) -> None:
-        """Both documents are ON: lift what may be lifted, finish the stop that runs, arm."""
-        if not self._latch.lift(settings, risk):
-            return
-        if any(account.stopping for account in self._accounts):
-            return  # no resume into a stop that is still being carried out
-        for account in self._accounts:
-            account.abandon()
-        if any(account.busy for account in self._accounts):
-            return
-        for account in self._accounts:
-            account.drop()
-        self._state = None
-        if not self._trusted():
-            self._memory.change(resumed_at=rfc3339(self._clock.now()))
-            if not self._trusted():
-                return
-        self._arm(risk.value)
-
-    def _trusted(self) -> bool:
-        """Whether every account's memory is on disk."""
-        return all(account.memory.trusted for account in self._accounts)
-
-    def _arm(self, risk: RiskSettings) -> None:
-        now = self._clock.monotonic()
-        fresh = self._cause is not None or not self._memory.memory.active
-        if not fresh and now < self._next_arm:
-            return
-        epoch = self._keys.epoch()
-        if epoch is None or epoch < max(self._memory.memory.highest_epoch, 1):
-            epoch = self._fencer.above_all()
-        if fresh:
-            for account in self._accounts:
-                account.memory.change(proven=True, flatten=None)
-            self._memory.change(active=True, reason="", resumed_at=rfc3339(self._clock.now()))
-        self._memory.change(
-            highest_epoch=max(epoch, self._memory.memory.highest_epoch),
-            on_stop=risk.on_stop,
-            on_stop_automatic=risk.on_stop_automatic,
-            emergency_stop_active=risk.emergency_stop_active,
-            reduce_only=risk.reduce_only,
-        )
-        if not self._trusted():
-            return
-        self._keys.keep_fence_line()
-        failpoint("arm.before")
-        self._keys.arm(epoch)
-        failpoint("arm.after")
-        self._next_arm = now + ARM_SECONDS
-        if fresh:
-            self._cause = None
-            self._lookout.armed()
-            self._heartbeat.active()
-            self._logger.info("armed", epoch=epoch)
-
-    # -- after every look -----------------------------------------------------------------------------------------
-
     def _after(self, view: View) -> None:
+        self._beat()
+        for account in self._accounts:
+            account.tend()
+        self._breaker.latch_unproven()
+        if view.settings is not None and view.risk is not None:
+            cause = self._breaker.cause
+            reason = None if cause is None else cause.reason
+            self._display.tell(view.settings, view.risk, reason, reducing=view.reducing)
+
+    def _beat(self) -> None:
         reached = {account.name: account.reachable for account in self._accounts}
         self._heartbeat.extra = {
             "accounts": {name: {"venue_reachable": answer} for name, answer in reached.items()},
             "venue_reachable": None if None in reached.values() else all(reached.values()),
         }
         self._heartbeat.beat()
-        for account in self._accounts:
-            account.tend()
-        if self._latch.held is None and (late := next((a for a in self._accounts if a.not_proven), None)) is not None:
-            reason = late.run.state.cause.reason if late.run is not None else "emergency_stop"
-            self._latch.set(Cause(reason, "venue", f"the stop could not be proven at {late.name}", latching=True))
-        if view.settings is not None and view.risk is not None:
-            shown = self._cause.reason if self._cause is not None else None
-            self._display.tell(view.settings, view.risk, shown, reducing=view.reducing)
-
-    # -- after a restart ------------------------------------------------------------------------------------------
-
-    def _start_unproven_again(self) -> None:
-        """A stop that an earlier process could not prove is carried out again, where it was not proven."""
-        held = self._memory.memory
-        if unproven := self._unproven():
-            self._cause = Cause(held.reason or "emergency_stop", "restart", "an unproven stop from before the restart")
-            self._trip(self._cause, unproven)
-        elif held.latch is not None and not any(a.flatten_waits for a in self._accounts):
-            self._cause = Cause(str(held.latch.get("reason")), str(held.latch.get("source")), "latched", latching=True)
-        if held.latch is not None:
-            self._display.later(self._latch.show)
-            self._display.later(self._fencer.restore)
-
-    def _flatten_on(self) -> None:
-        """Where an earlier process was closing positions, the same stop is proven anew, and then goes on closing under
-        its own ids."""
-        held = self._memory.memory
-        waiting = [account for account in self._accounts if account.flatten_waits]
-        if held.active or not waiting:
-            return
-        cause = Cause(held.reason or "emergency_stop", "restart", "a flatten from before the restart")
-        self._cause = self._cause or cause
-        fencing, noticed = self._fencer.new(), self._clock.monotonic()
-        for account in waiting:
-            stop_id, requested = account.flatten_begun(self._clock.now())
-            self._state = StopState(stop_id, cause, "flatten", requested, is_reopened=True)
-            account.carry_out(self._state.for_account(), fencing, noticed)
 
 
 def write_pid(config: Config, account: str) -> None:

@@ -15,12 +15,9 @@ from shared.clock import SystemClock
 from shared.config import Config
 from shared.errors import OrderNotFound, VenueUnavailable
 from shared.store import Store, connect
+from worker.compose.emergency import build_worker
 from worker.core.types import MarketClock, OrderState, Side, VenueOrder, VenuePosition
-from worker.emergency.account import AccountStop
-from worker.emergency.keys import EmergencyKeys
-from worker.emergency.latch import MemoryFile
-from worker.emergency.trader import TraderProcess
-from worker.emergency.worker import EmergencyWorker
+from worker.emergency.memory import MemoryFile
 from worker.runtime import Heartbeat, StopSignals
 from worker.venues.base import CancelOutcome, CancelResult, Capabilities, PartlyRead, Venue
 from worker.watch import KeyWatcher
@@ -105,17 +102,9 @@ class Running:
         clock, self._signals = SystemClock(), StopSignals()
         store = self._store = Store(connect(url, timeout_seconds=0.5))
         self._memory = MemoryFile(settings.run_dir / "emergency-default.json")
-        trader, logger = TraderProcess(store, "default", settings.run_dir), structlog.stdlib.get_logger("test")
-        account = AccountStop("default", cast("Venue", self.venue), self._memory, trader, clock, logger)
-        self.worker = EmergencyWorker(
-            settings,
-            [account],
-            EmergencyKeys(store, ["default"], clock),
-            Heartbeat("emergency", store, clock),
-            self._signals,
-            clock,
-            logger,
-        )
+        guarded = [("default", cast("Venue", self.venue), self._memory)]
+        heartbeat, logger = Heartbeat("emergency", store, clock), structlog.stdlib.get_logger("test")
+        self.worker = build_worker(settings, guarded, store, heartbeat, self._signals, clock, logger)
         keys = store.keys
         self._watcher = KeyWatcher(url, [keys.trading_settings, keys.risk_settings], self.worker.wake)
         self._thread = threading.Thread(target=self.worker.run, daemon=True)

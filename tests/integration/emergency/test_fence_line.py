@@ -11,28 +11,27 @@ from pathlib import Path
 import pytest
 import structlog
 
-from shared.clock import SystemClock
 from shared.errors import StoreRefused
 from shared.store import Store, connect
 from tests.support import RedisServer, eventually
+from worker.emergency.fence_line import FenceLine
 from worker.emergency.fencing import Fencer
-from worker.emergency.keys import EmergencyKeys
-from worker.emergency.latch import MemoryFile
+from worker.emergency.memory import MemoryFile
 from worker.emergency.standby import Standby
 
 
 @pytest.fixture
-def keys(store: Store) -> Iterator[EmergencyKeys]:
+def line(store: Store) -> Iterator[FenceLine]:
     store.client.mset({"trading_armed": "4", "trading_epoch": "4"})
-    made = EmergencyKeys(store, ["default"], SystemClock())
+    made = FenceLine(store)
     yield made
     made.close()
 
 
 @pytest.fixture
-def fencer(keys: EmergencyKeys, tmp_path: Path) -> Iterator[Fencer]:
+def fencer(line: FenceLine, tmp_path: Path) -> Iterator[Fencer]:
     memory, pending = MemoryFile(tmp_path / "emergency-default.json"), list[Callable[[], None]]()
-    made = Fencer(keys, memory, structlog.stdlib.get_logger("test"), pending.append, lambda: None)
+    made = Fencer(line, memory, structlog.stdlib.get_logger("test"), pending.append, lambda: None)
     yield made
     made.close()
     memory.close()
@@ -44,10 +43,10 @@ def fence(store: Store) -> tuple[object, object]:
 
 
 def test_fence_when_its_line_stands_has_left_before_anybody_waits_for_it(
-    keys: EmergencyKeys, fencer: Fencer, store: Store
+    line: FenceLine, fencer: Fencer, store: Store
 ) -> None:
     """The first cancel follows at once: the fence must not wait for a thread to be woken."""
-    keys.keep_fence_line()
+    line.keep()
     fencing = fencer.new()
     fencing.begin()
     eventually(lambda: fence(store) == (None, b"5"), what="fenced though nobody has asked what came of it")
@@ -57,48 +56,48 @@ def test_fence_when_its_line_stands_has_left_before_anybody_waits_for_it(
 
 @pytest.mark.parametrize("how", ["never opened", "cut", "in use"])
 def test_fence_when_its_line_is_of_no_use_is_raised_all_the_same(
-    how: str, keys: EmergencyKeys, fencer: Fencer, store: Store
+    how: str, line: FenceLine, fencer: Fencer, store: Store
 ) -> None:
     if how != "never opened":
-        keys.keep_fence_line()
+        line.keep()
     if how == "cut":
         store.client.client_kill_filter(_type="normal", skipme=True)
     if how == "in use":
-        assert keys.begin_fence(1)
+        assert line.begin(1)
         eventually(lambda: fence(store) == (None, b"5"), what="the first fence")
     fencing = fencer.new()
     fencing.begin()
     assert fencing.ended().result(30) == (6 if how == "in use" else 5)
     assert fence(store) == (None, b"6" if how == "in use" else b"5")
     if how == "in use":
-        assert keys.end_fence() == 5
-    keys.keep_fence_line()
-    assert keys.begin_fence(40)
-    assert keys.end_fence() == 40
+        assert line.end() == 5
+    line.keep()
+    assert line.begin(40)
+    assert line.end() == 40
 
 
-def test_fence_when_redis_is_full_is_raised(keys: EmergencyKeys, store: Store) -> None:
-    keys.keep_fence_line()
+def test_fence_when_redis_is_full_is_raised(line: FenceLine, store: Store) -> None:
+    line.keep()
     store.client.config_set("maxmemory", 1)
     try:
-        assert keys.begin_fence(1)
-        assert keys.end_fence() == 5
+        assert line.begin(1)
+        assert line.end() == 5
         assert fence(store) == (None, b"5")
     finally:
         store.client.config_set("maxmemory", 0)
 
 
-def test_fence_when_redis_refuses_it_costs_no_line(keys: EmergencyKeys, store: Store) -> None:
-    keys.keep_fence_line()
+def test_fence_when_redis_refuses_it_costs_no_line(line: FenceLine, store: Store) -> None:
+    line.keep()
     store.client.config_set("min-replicas-to-write", 1)
     try:
-        assert keys.begin_fence(1)
+        assert line.begin(1)
         with pytest.raises(StoreRefused):
-            keys.end_fence()
+            line.end()
     finally:
         store.client.config_set("min-replicas-to-write", 0)
-    assert keys.begin_fence(1)
-    assert keys.end_fence() == 5
+    assert line.begin(1)
+    assert line.end() == 5
 
 
 def test_fence_when_redis_hangs_is_given_up_within_its_time_and_raised_later(
@@ -106,11 +105,11 @@ def test_fence_when_redis_hangs_is_given_up_within_its_time_and_raised_later(
 ) -> None:
     assert own_redis.process is not None
     store = Store(connect(own_redis.url, timeout_seconds=0.3))
-    keys = EmergencyKeys(store, ["default"], SystemClock())
+    line = FenceLine(store)
     memory, pending = MemoryFile(tmp_path / "emergency-default.json"), list[Callable[[], None]]()
     late = threading.Event()
-    fencer = Fencer(keys, memory, structlog.stdlib.get_logger("test"), pending.append, late.set)
-    keys.keep_fence_line()
+    fencer = Fencer(line, memory, structlog.stdlib.get_logger("test"), pending.append, late.set)
+    line.keep()
     own_redis.process.send_signal(signal.SIGSTOP)
     try:
         fencing = fencer.new()
@@ -121,9 +120,8 @@ def test_fence_when_redis_hangs_is_given_up_within_its_time_and_raised_later(
     assert len(pending) == 1
     pending[0]()
     assert late.is_set()
-    assert memory.memory.highest_epoch == keys.epoch()
+    assert memory.memory.highest_epoch == line.epoch()
     fencer.close()
-    keys.close()
     memory.close()
     store.client.close()
 

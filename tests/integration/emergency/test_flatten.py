@@ -11,7 +11,7 @@ from tests.servers.exchange import PAIR, exchange_server, simulated_venue
 from tests.support import eventually
 from worker.core.types import OrderRequest, OrderType, Side, TimeInForce
 from worker.emergency.flatten import Flattener
-from worker.emergency.latch import MemoryFile
+from worker.emergency.memory import MemoryFile
 from worker.emergency.state import StopState
 from worker.emergency.switch import Cause
 

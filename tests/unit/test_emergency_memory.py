@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.emergency.latch import SIZE, MemoryFile
+from worker.emergency.memory import SIZE, MemoryFile
 from worker.runtime import AccountLocked
 
 LATCH = {"reason": "emergency_stop", "source": "signal", "versions": {"settings": "a", "risk": "b"}}
