@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import redis
 
 from shared.audit import audit_entry
-from shared.clock import Clock
+from shared.clock import Clock, rfc3339
 from shared.control import write_default_settings
 from shared.documents import Document, Reading, RiskSettings, TradingSettings, dump_json, parse_json
 from shared.errors import DocumentError, StoreError, StoreRefused, StoreUnreachable
 from shared.keys import ARMED_TTL_SECONDS
-from shared.status import merge_status
+from shared.logs import event_fields
+from shared.status import merge_status, status_of
 from shared.store import Store, judge, translated_errors, wrong_type
 from worker.line import Line
 
@@ -34,6 +36,12 @@ value = math.max(value + 1, least)
 redis.call('SET', KEYS[2], string.format('%.0f', value))
 return string.format('%.0f', value)
 """
+
+
+_TOLD_OF_A_STOP = frozenset(
+    {"stop_id", "state", "reason", "source", "policy", "requested_at", "finished_at", "first_cancel_ms"}
+    | {"orders_found", "orders_canceled", "orders_unconfirmed", "positions_open"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,7 @@ class EmergencyKeys:
         self._ask_again_at = float("-inf")
         self._eye, self._fence_line = Line(store.client), Line(store.client)
         self._fencing = threading.Lock()
+        self._told_stop: tuple[object, object] | None = None
         self._looks: dict[str, Sequence[bytes]] = {}
 
     def look(self, good: tuple[TradingSettings, RiskSettings], host: str) -> Sight:
@@ -169,20 +178,37 @@ class EmergencyKeys:
             self.store.client.delete(self.store.keys.trading_armed)
 
     def status(self, fields: Mapping[str, Any], epoch: int) -> None:
-        """``active``, ``state``, ``stop_reason``. Raises StoreError."""
-        merge_status(self.store, self._accounts[0], fields, epoch)
+        """``active``, ``state``, ``stop_reason``, and a change of them in ``events``. Raises StoreError."""
+        account = self._accounts[0]
+        before = status_of(self.store.get_json(self.store.keys.trading_status), account)
+        merge_status(self.store, account, fields, epoch)
+        if any(before.get(name) != value for name, value in fields.items()):
+            self._tell("trading", {"account": account, **fields, "epoch": epoch})
 
     def report(self, document: Mapping[str, Any]) -> None:
-        """``stop_report``. Raises StoreError."""
+        """``stop_report``, and in ``events`` every state that a stop comes to. Raises StoreError."""
         self.store.put_json(self.store.keys.stop_report, document)
+        told = (document["stop_id"], document["state"])
+        if told != self._told_stop:
+            self._tell("stop", {name: value for name, value in document.items() if name in _TOLD_OF_A_STOP})
+            self._told_stop = told
 
     def show_latch(self, latch: Mapping[str, Any] | None) -> None:
         """``stop_latch`` as it is on disk. Raises StoreError."""
+        before = self.store.get_json(self.store.keys.stop_latch)
         if latch is None:
             with translated_errors():
                 self.store.client.delete(self.store.keys.stop_latch)
         else:
             self.store.put_json(self.store.keys.stop_latch, latch)
+        if before != latch:
+            self._tell("latch", {"latched": latch is not None, "reason": (latch or before or {}).get("reason")})
+
+    def _tell(self, kind: str, told: Mapping[str, object]) -> None:
+        """An entry of ``events``; a stream that is mangled keeps nothing else from being shown."""
+        with suppress(StoreRefused):
+            entry = event_fields(kind, {"time": rfc3339(self._clock.now()), **told})
+            self.store.add_event(self.store.keys.events, entry)
 
     def set_stop_flag(self) -> None:
         """``emergency_stop_active`` true in ``risk_settings``, where that is readable; all else stays as it stands."""
