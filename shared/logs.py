@@ -80,5 +80,6 @@ def configure_logging(
 
 
 def event_fields(kind: str, fields: Mapping[str, object]) -> dict[str, str]:
-    """An entry of the ``events`` stream: its kind and its fields as text."""
-    return {"event": kind} | {name: str(value) for name, value in fields.items() if value is not None}
+    """An entry of the ``events`` stream: its kind and its fields as text, truth as in JSON."""
+    told = {name: str(value) for name, value in fields.items() if value is not None}
+    return {"event": kind} | {n: told[n].lower() if isinstance(fields[n], bool) else told[n] for n in told}

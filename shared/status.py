@@ -20,6 +20,14 @@ CONTRACT_FIELDS: Mapping[str, Any] = {
 """What a reader may always expect, whichever worker came first."""
 
 
+def status_of(found: object, account: str) -> Mapping[str, Any]:
+    """An account's part of ``trading_status``; empty where there is none."""
+    if account != DEFAULT_ACCOUNT:
+        accounts = found.get("accounts") if isinstance(found, dict) else None
+        found = accounts.get(account) if isinstance(accounts, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def merge_status(store: Store, account: str, fields: Mapping[str, Any], epoch: int) -> bool:
     """Merge ``fields`` into the account's part of ``trading_status``; False where a newer epoch stands there.
 

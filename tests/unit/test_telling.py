@@ -50,6 +50,9 @@ def test_line_when_a_bot_closes_a_position_says_why_and_what_it_brought() -> Non
         (DENIED, {Level.ALL}),
         ({"event": "order_adopted", "ticker": "X"}, {Level.ORDERS, Level.ALL}),
         ({"event": "report_lost", "why": "403"}, set()),
+        ({"event": "stop", "state": "STOPPED"}, set()),
+        ({"event": "trading", "state": "HALTED"}, set()),
+        ({"event": "latch", "latched": "true"}, set()),
     ],
 )
 def test_line_when_the_level_is_lower_is_not_told(event: dict[str, str], levels: set[Level]) -> None:
@@ -79,6 +82,10 @@ def test_news_when_a_stop_is_reported_tells_it_once_per_state() -> None:
     report = {"stop_id": "s1", "state": "STOPPING", "reason": "emergency_stop", "source": "signal", "orders_found": 3}
     stopping = standing({"state": "ACTIVE"}, {**report, "orders_canceled": 0}, None)
     stopped = standing({"state": "HALTED"}, {**report, "state": "STOPPED", "orders_canceled": 3}, None)
+    held = standing(
+        {"state": "HALTED"}, {**report, "state": "STOPPED", "orders_canceled": 3, "positions_open": 2}, None
+    )
+    assert held["stop_text"].endswith("3 of 3 orders cancelled, 2 positions open")
     assert news(ACTIVE, stopping) == ["stop STOPPING: emergency_stop by signal, 0 of 3 orders cancelled"]
     assert news(stopping, stopping) == []
     assert "stop STOPPED: emergency_stop by signal, 3 of 3 orders cancelled" in news(stopping, stopped)

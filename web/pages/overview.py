@@ -24,7 +24,7 @@ _FILTERS = {
     "tone": view.tone,
     "plain": view.plain,
     "percent": view.percent,
-    "clock_time": view.clock_time,
+    "clock_time": lambda value: view.clock_time(value, context().clock.now()),
 }
 
 

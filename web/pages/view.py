@@ -235,9 +235,10 @@ def percent(value: object) -> str:
     return DASH if found is None else f"{found:.0f} %"
 
 
-def clock_time(value: object) -> str:
-    """``14:02:11`` of an RFC 3339 time."""
+def clock_time(value: object, now: datetime) -> str:
+    """``14:02:11`` of an RFC 3339 time, with its day before it where that is another than today's."""
     try:
-        return parse_rfc3339(str(value)).strftime("%H:%M:%S")
+        moment = parse_rfc3339(str(value))
     except ValueError:
         return DASH
+    return moment.strftime("%H:%M:%S" if moment.date() == now.date() else "%Y-%m-%d %H:%M:%S")

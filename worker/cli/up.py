@@ -85,6 +85,7 @@ class _Up:
         client = connect(address)
         refuse_unsafe_server(client)
         self._store = Store(client, Keys(config.sixbot_key_prefix))
+        self._pass_over(self._store.get_json(self._store.keys.trades_log))
         if self._demo and write_demo_settings(self._store, config, self._clock):
             self._tell("demo: trading is ON, on the simulated market, with play money")
         environment = child_environment(config, address, demo=self._demo)
@@ -183,11 +184,18 @@ class _Up:
         share = progress["done"] / progress["total"]
         return f"{progress['what']} [{'#' * int(share * 20):<20}] {share:4.0%}"
 
+    @staticmethod
+    def _filled(log: object) -> list[dict[str, Any]]:
+        rows = [row for row in log if isinstance(row, dict)] if isinstance(log, list) else []
+        return [row for row in rows if row.get("status") == "filled"]
+
+    def _pass_over(self, log: object) -> None:
+        """What had filled before this start is no news."""
+        self._shown_trades.update(str(entry.get("client_order_id")) for entry in self._filled(log))
+
     def _trades(self, log: object) -> None:
         """Each trade once, as it fills."""
-        for entry in log if isinstance(log, list) else []:
-            if not isinstance(entry, dict) or entry.get("status") != "filled":
-                continue
+        for entry in self._filled(log):
             name = str(entry.get("client_order_id"))
             if name not in self._shown_trades:
                 self._shown_trades.add(name)

@@ -19,6 +19,8 @@ _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co"}
 _TOLD_STATES = {"FILLED", "REJECTED", "UNKNOWN", "ABSENT", "EXPIRED"}
 _NOTED_KINDS = {"order_adopted", "position_closed", "telegram_unknown_chat", "grok_cap"}
 _OWN_KINDS = {"report_lost"}
+_STANDING_KINDS = {"stop", "trading", "latch"}
+"""Told by ``news``, from the documents, also where an entry was lost."""
 
 
 class Level(StrEnum):
@@ -41,6 +43,8 @@ def line_of(event: Mapping[str, str], level: Level) -> str | None:
     kind = event.get("event", "")
     if kind in _OWN_KINDS:
         return None  # to tell through a reporter that it does not deliver would never end
+    if kind in _STANDING_KINDS:
+        return None
     if level is not Level.ALL and (level is Level.STOPS or not _counts(kind, event)):
         return None
     if kind == "order":
@@ -101,7 +105,7 @@ def _stop_text(stop: Mapping[str, Any]) -> str:
     told = f"stop {_text(stop.get('state'))}: {_text(stop.get('reason'))} by {_text(stop.get('source'))}"
     counts = f"{_text(stop.get('orders_canceled'))} of {_text(stop.get('orders_found'))} orders cancelled"
     held = stop.get("positions_open")
-    return f"{told}, {counts}" + (f", {len(held)} positions open" if isinstance(held, list) else "")
+    return f"{told}, {counts}" + (f", {held} positions open" if isinstance(held, int) else "")
 
 
 def news(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from shared.clock import SystemClock, rfc3339
 from shared.documents import RiskSettings, TradingSettings
 from shared.store import Store
 from tests.integration.web.conftest import HTML, Browser, TokenFor
@@ -96,6 +97,16 @@ def test_overview_when_keys_are_written_shows_them(operator: Browser, store: Sto
     assert 'class="gain">+12.40' in page
     assert "T29" in page
     assert "T9<" not in page
+
+
+def test_overview_when_the_last_stop_was_on_another_day_names_the_day(operator: Browser, store: Store) -> None:
+    """Yesterday's stop must not look like one of this minute."""
+    long_ago = "2026-03-02T15:04:05Z"
+    store.put_json("stop_report", {"state": "STOPPED", "requested_at": long_ago, "finished_at": long_ago})
+    assert "2026-03-02 15:04:05 UTC" in operator.get("/").text
+    now = rfc3339(SystemClock().now())
+    store.put_json("stop_report", {"state": "STOPPED", "requested_at": now, "finished_at": now})
+    assert now[:10] + " " not in operator.get("/").text
 
 
 def test_viewer_when_looking_sees_no_control_that_works(viewer: Browser) -> None:
