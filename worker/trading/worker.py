@@ -18,6 +18,7 @@ from shared.errors import (
     StoreError,
     StoreRefused,
     StoreUnreachable,
+    VenueBusy,
     VenueError,
     VenueUnavailable,
 )
@@ -91,6 +92,7 @@ class Trader:
         self._next_cycle = self._next_reconcile = self._next_renewal = 0.0
         self._next_cycle_at: datetime | None = None
         self._unarmed_since: float | None = None
+        self._patient_until = 0.0
 
     # -- from other threads ---------------------------------------------------------------------------------------
 
@@ -138,6 +140,7 @@ class Trader:
         except LeaseLost as error:
             self._pause("lease", str(error))
         except SixbotError as error:
+            self._heed(error)
             self._pause("venue", str(error))
         except Exception as error:  # the last net: whatever it is, trading pauses, says so and starts clean
             self._p.logger.exception("loop_failed")
@@ -164,6 +167,9 @@ class Trader:
         self._take_lease()
         self._prepare()
         failpoint("recover.leased")
+        while self._p.clock.monotonic() < self._patient_until and not self._signals.stopping.is_set():
+            self.alive()
+            self._wait(RETRY_SECONDS)
         self._p.logger.info("recovering")
         self._generation = stream.generation
         self._p.mender.run()
@@ -203,7 +209,7 @@ class Trader:
         self.alive()
         if stream.generation != self._generation:
             self._generation, self._next_reconcile = stream.generation, 0.0
-        if now >= self._next_reconcile:
+        if now >= self._next_reconcile and now >= self._patient_until:
             self._try_reconcile()
         switches = self._p.switches.read()
         ready = self._is_ready(switches)
@@ -217,6 +223,7 @@ class Trader:
             if bots.waits_for_an_answer:
                 self._next_reconcile = min(self._next_reconcile, now + RETRY_SECONDS)
         paused = bots is not None and bots.cycle_paused
+        paused = paused or now < self._patient_until
         if ready and self._p.cycle is not None and now >= self._next_cycle and not paused:
             self._run_cycle(self._p.cycle, switches)
             switches = self._p.switches.read()
@@ -342,6 +349,15 @@ class Trader:
         except VenueError as error:
             self._p.status.fault("venue", str(error))
             self._next_reconcile = self._p.clock.monotonic() + RETRY_SECONDS
+            self._heed(error)
+
+    def _heed(self, error: BaseException) -> None:
+        """A venue that asks for patience is not read before, though no less often than a reconciliation is due."""
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, VenueBusy):
+            cause = cause.__cause__
+        if cause is not None:
+            self._patient_until = self._p.clock.monotonic() + min(cause.seconds, RECONCILE_SECONDS)
 
     def _judge_loss(self, snapshot: Snapshot) -> None:
         """Ask for a stop when the day's loss is over its limit."""
@@ -390,6 +406,7 @@ class Trader:
         except Exception as error:
             p.logger.exception("cycle_failed")
             p.status.fault("cycle", f"cycle failed: {error if isinstance(error, SixbotError) else repr(error)}")
+            self._heed(error)
             return
         self._tell(report)
         self._next_reconcile = min(self._next_reconcile, p.clock.monotonic() + RETRY_SECONDS)
