@@ -36,7 +36,7 @@ from worker.core.types import (
 )
 from worker.venues.alpaca import mapping, wire
 from worker.venues.alpaca.fees import CryptoFees
-from worker.venues.alpaca.pairs import PAIR_CLASSES, Pairs, is_pair
+from worker.venues.alpaca.pairs import GROUP_TOLERANCE, PAIR_CLASSES, Pairs, is_pair
 from worker.venues.base import CancelOutcome, CancelResult, Capabilities, PartlyRead, SendGuard, UpdateStream
 
 ORDERS_PAGE, ACTIVITIES_PAGE, BARS_PAGE = 500, 100, 10_000
@@ -44,8 +44,6 @@ T = TypeVar("T")
 
 MAX_PAGES = 200
 BAR_IS_CURRENT = timedelta(minutes=2)
-GROUP_TOLERANCE = timedelta(seconds=1)
-"""How much earlier than its leg an order may have been made with it."""
 SESSION_REACH = timedelta(hours=9)
 
 
@@ -144,6 +142,10 @@ class AlpacaVenue:
             answer = self._offered(
                 "order", lambda: wire.get(lambda: self._trading.get(path, {"nested": "true"})), lambda: shown
             )
+        if is_pair(answer) and not answer.get("legs") and not self._pairs.has_leg(str(answer["id"])):
+            placed = mapping.made_at(answer)
+            if placed is not None:
+                self.orders_since(placed - GROUP_TOLERANCE)  # where the leg stands by itself
         return self._pairs.order(answer)
 
     def cancel(self, venue_order_id: str) -> CancelResult:
@@ -181,9 +183,28 @@ class AlpacaVenue:
         """A working order's finished legs, and the finished parent of working legs, are told but are not open."""
         try:
             found = self._orders({"status": "open"})
+            if self._parents_found():
+                found = self._orders({"status": "open"})
         except PartlyRead as error:
             raise PartlyRead(str(error), [o for o in error.found if o.state not in FINAL]) from error
         return [o for o in found if o.state not in FINAL]
+
+    def _parents_found(self) -> bool:
+        """Look for the pairs of legs that are listed by themselves; says whether one of ours was found."""
+        found = False
+        for name in self._pairs.alone():
+            with suppress(VenueUnavailable):  # then it is shown as it stands
+                found |= self._find_pair(name)
+        return found
+
+    def _find_pair(self, venue_order_id: str) -> bool:
+        placed = self._placed_at(venue_order_id)
+        if placed is not None:
+            self.orders_since(placed - GROUP_TOLERANCE)
+        if self._pairs.name(venue_order_id) == venue_order_id:
+            self._pairs.is_plain(venue_order_id)
+            return False
+        return True
 
     def orders_since(self, since: datetime) -> list[VenueOrder]:
         return self._orders({"status": "all", "after": rfc3339(since - timedelta(milliseconds=1))})
@@ -258,11 +279,7 @@ class AlpacaVenue:
         if unknown():
             self.orders_since(since)
         for name in unknown():
-            placed = self._placed_at(name)
-            if placed is not None:
-                self.orders_since(placed - GROUP_TOLERANCE)
-            if not self._pairs.knows(name):
-                self._pairs.is_plain(name)
+            self._find_pair(name)
 
     def _placed_at(self, venue_order_id: str) -> datetime | None:
         """When the group was placed that an order is of, through all that it replaces; None where it is of none."""
