@@ -12,6 +12,7 @@ SixbotError
 │   ├── NotSent            certain that no byte of the request left this process
 │   ├── OrderNotFound      the venue answered clearly that it knows no such order
 │   └── VenueUnavailable   a read failed: what is at the venue is not known, so deny
+│       └── VenueBusy      and the venue asks not to be asked again before some seconds have passed
 ├── IllegalTransition      a bug of ours: the order table has no such arrow
 ├── LeaseLost              exit and recover: another trader may hold the account
 ├── PredictionError        no trade: the predictor has no usable answer
@@ -77,6 +78,14 @@ class OrderNotFound(VenueError):
 
 class VenueUnavailable(VenueError):
     """A read at the venue failed or made no sense; its state is not known."""
+
+
+class VenueBusy(VenueUnavailable):
+    """The venue takes no more requests for now. Who must be heard, as a stop must, asks all the same."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(message)
 
 
 class IllegalTransition(SixbotError):

@@ -12,12 +12,13 @@ import pytest
 from msgspec.structs import replace
 
 from shared.clock import ManualClock, TradingCalendar
+from shared.errors import OrderNotFound
 from shared.store import Store
 from tests.builders import NOW, order, told
 from worker.core.ledger import take_in
 from worker.core.matching import EngineOptions
 from worker.core.orders import Order, micros
-from worker.core.types import Bar, Effect, Execution, Instrument, OrderState, Side
+from worker.core.types import Bar, Effect, Execution, Instrument, OrderState, Side, VenueOrder
 from worker.trading.book import RedisBook
 from worker.trading.desk import OrderDesk
 from worker.trading.reconcile import Reconciler
@@ -150,6 +151,52 @@ def test_new_day_when_an_order_still_works_reserves_what_may_still_fill(
     recovery.run()
     assert store.client.hget("risk_counters:2026-03-03", "notional") == str(micros(Decimal(1010))).encode()
     assert book.day("2026-03-03").counters.notional == Decimal(1010)
+
+
+def test_new_day_when_an_order_is_absent_reserves_nothing_until_the_venue_tells_of_it(
+    start: Start, book: RedisBook, broker: Broker, clock: ManualClock
+) -> None:
+    book.adopt(order(state=OrderState.UNKNOWN))
+    recovery = start()
+    clock.advance(60)
+    recovery.run()
+    assert book.order(ENTRY).state is OrderState.ABSENT  # type: ignore[union-attr]
+    clock.advance(86_400)
+    recovery.run()
+    assert book.day("2026-03-03").counters.notional == 0
+    broker.engine.on_price("AAPL", Decimal(100), NOW - timedelta(days=1))
+    place(broker, clock, order(), fills=False)
+    for _ in range(2):
+        recovery.run()
+    assert book.order(ENTRY).state is OrderState.ACCEPTED  # type: ignore[union-attr]
+    assert book.day("2026-03-03").counters.notional == Decimal(1000)
+
+
+class Forgetful(Broker):
+    """Does not tell of its orders any more, only of what they filled."""
+
+    def open_orders(self) -> list[VenueOrder]:
+        return []
+
+    def orders_since(self, since: datetime) -> list[VenueOrder]:
+        return []
+
+    def order_by_client_id(self, client_order_id: str) -> VenueOrder:
+        raise OrderNotFound(client_order_id)
+
+
+def test_fill_when_the_venue_tells_of_its_order_no_more_counts(
+    start: Start, book: RedisBook, broker: Broker, clock: ManualClock
+) -> None:
+    place(broker, clock, order(), fills=False)
+    book.adopt(order(state=OrderState.SUBMITTED))
+    recovery = start()
+    recovery.run()
+    broker.__class__ = Forgetful
+    assert list(recovery.run().problems) == [ENTRY]
+    broker.advance("AAPL", Bar(clock.now(), 100.0, 100.0, 100.0, 100.0, 1.0))
+    assert (recovery.run().problems, book.order(ENTRY).state) == ({}, OrderState.FILLED)  # type: ignore[union-attr]
+    assert [p.quantity for p in book.open_positions()] == [10]
 
 
 def test_counters_when_a_rounded_average_is_corrected_by_the_fills_stay_the_sum_of_their_orders(

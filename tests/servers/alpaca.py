@@ -67,6 +67,8 @@ class AlpacaServer:
         self.takes_oco = True
         self.tells_legs = True
         """Whether the answer to a new OCO order shows its leg."""
+        self.nests = True
+        """Whether ``nested`` is heeded."""
         self.met_stop_leaves = "canceled"
         """What the parent is once its stop was met; ``replaced`` has been seen too."""
         self._sockets: set[web.WebSocketResponse] = set()
@@ -434,7 +436,7 @@ class AlpacaServer:
             found = [o for o in found if parse_rfc3339(o["submitted_at"]) > parse_rfc3339(query["after"])]
         if "until" in query:
             found = [o for o in found if parse_rfc3339(o["submitted_at"]) < parse_rfc3339(query["until"])]
-        if query.get("nested") == "true" and self.legs:
+        if query.get("nested") == "true" and self.legs and self.nests:
             found = self._nested(found, dict(query))
         found.sort(key=lambda o: o["submitted_at"], reverse=query.get("direction", "desc") == "desc")
         return web.json_response(found[: min(int(query.get("limit", 50)), self.page_size)])
@@ -450,7 +452,7 @@ class AlpacaServer:
         order = self.orders.get(request.match_info["id"])
         if order is None:
             return _error(404, 40410000, "order not found")
-        if request.query.get("nested") == "true" and order["id"] in self.legs:
+        if request.query.get("nested") == "true" and order["id"] in self.legs and self.nests:
             order = order | {"legs": [self.orders[leg] for leg in self.legs[order["id"]]]}
         return web.json_response(order)
 

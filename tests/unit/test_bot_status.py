@@ -113,5 +113,17 @@ def test_status_when_a_switch_keeps_bots_from_entering_says_which(
     assert found["entries_blocked_by"] is None if said is None else said[1] in found["entries_blocked_by"]
 
 
+def test_status_when_many_bots_can_run_nowhere_tells_them_in_turn_too(crowd: Crowd) -> None:
+    """A thousand documents of a vanished account must not keep a stop-loss waiting."""
+    written = []
+    for _ in range(8):
+        before = crowd.written.total()
+        crowd.clock.advance(0.25)
+        crowd.status.publish_lost(crowd.documents)
+        written.append(crowd.written.total() - before)
+    assert written == [AT_ONCE, AT_ONCE, MANY - 2 * AT_ONCE, 0, 0, 0, 0, 0]
+    assert set(crowd.written) == set(crowd.documents)
+
+
 def _silent(_kind: str, /, **_fields: object) -> None:
     return None

@@ -73,6 +73,7 @@ class Cycles:
             self._logger.exception("cycle_failed")
             why = error if isinstance(error, SixbotError) else repr(error)
             self._status.fault("cycle", f"cycle failed: {why}")
+            self._oversight.heed(error)
             return False
         self._tell(report)
         if report.market is not None:

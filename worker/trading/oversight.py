@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.clock import Clock, TradingCalendar
-from shared.errors import VenueError
+from shared.errors import VenueBusy, VenueError
 from worker.trading.book import RedisBook
 from worker.trading.cycle import day_pnl
 from worker.trading.fence import Fence
@@ -32,7 +32,7 @@ class Oversight:
     ) -> None:
         self._reconciler, self._book, self._fence, self._switches = reconciler, book, fence, switches
         self._status, self._halt, self._clock, self._calendar = status, halt, clock, calendar
-        self._next = 0.0
+        self._next = self._patient_until = 0.0
         self.snapshot: Snapshot | None = None
         """What the last reconciliation found."""
 
@@ -65,9 +65,22 @@ class Oversight:
         if drift:
             self._halt.ask(MISMATCH, drift)
 
+    def heed(self, error: BaseException) -> None:
+        """A venue that asks for patience is not read before, though no less often than a reconciliation is due."""
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, VenueBusy):
+            cause = cause.__cause__
+        if cause is not None:
+            self._patient_until = self._clock.monotonic() + min(cause.seconds, RECONCILE_SECONDS)
+
+    @property
+    def patient(self) -> bool:
+        """Whether the venue has asked not to be read now."""
+        return self._clock.monotonic() < self._patient_until
+
     def tend(self) -> None:
         """Reconcile where that is due. A venue that cannot be read is told and asked again; it ends nothing."""
-        if self._clock.monotonic() < self._next:
+        if self._clock.monotonic() < self._next or self.patient:
             return
         try:
             self.reconcile()
@@ -78,7 +91,11 @@ class Oversight:
 
     def reconcile(self) -> Snapshot:
         """One pass and what follows from it. Raises VenueError, StoreError."""
-        self.snapshot = snapshot = self._reconciler.run()
+        try:
+            self.snapshot = snapshot = self._reconciler.run()
+        except VenueError as error:
+            self.heed(error)
+            raise
         soon = self._reconciler.unsettled and not snapshot.drift
         self._next = self._clock.monotonic() + (SOON_SECONDS if soon else RECONCILE_SECONDS)
         self._fence.unresolved(unresolved_ids(snapshot.orders))

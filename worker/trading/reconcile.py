@@ -148,11 +148,12 @@ class Reconciler:
         gone = [o for o in known.values() if o.client_order_id not in listed]
         for order in (o for o in gone if not o.is_external):
             self._progress()
+            executions = fills.get(order.venue_order_id, ()) if order.venue_order_id else ()
             try:
-                executions = fills.get(order.venue_order_id, ()) if order.venue_order_id else ()
                 self._desk.resolve(order, executions)
             except (VenueUnavailable, IllegalTransition) as error:
-                problems[order.client_order_id] = str(error)
+                if not self._filled_untold(order, executions):
+                    problems[order.client_order_id] = str(error)
         foreign = [o for o in gone if o.is_external]
         try:
             problems |= self._foreign.gone(foreign, FILLS_OVERLAP, fills)
@@ -161,6 +162,13 @@ class Reconciler:
         for told in theirs:
             self._foreign.take(told, fills.get(told.venue_order_id, ()))
         return problems
+
+    def _filled_untold(self, order: Order, executions: Sequence[Execution]) -> bool:
+        """Take in the fills of an order that the venue does not tell of itself; says whether they fill it."""
+        if not executions or order.stop_price is not None:
+            return False
+        change = self._desk.take(_as_told(order, order.venue_order_id), executions)
+        return change is not None and change.after.order.is_final
 
     def _late_fills(self, fills: Fills) -> Fills:
         """Fills of orders that are final in the book already: they count all the same, and make its sums exact where

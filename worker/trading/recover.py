@@ -42,6 +42,7 @@ class Recovery:
         self._account, self._venue, self._desk, self._book = account, venue, desk, book
         self._clock, self._calendar, self._notes = clock, calendar, notes
         self._today = ""
+        self._left_behind = False
 
     def lost_orders(self, fills: Sequence[Execution]) -> None:
         """Today's orders of ours that the venue has and the book has not: an older or emptied Redis stands behind it.
@@ -138,15 +139,15 @@ class Recovery:
             return Decimal(0)
 
     def new_day(self) -> None:
-        """Working orders are reserved again on the day that it is: what may still fill counts today."""
+        """Working orders are reserved again on the day that it is: what may still fill counts today. One that is ABSENT
+        is not, unless the venue tells of it after all: its reservation ends with its day."""
         today = self._calendar.day_of(self._clock.now()).name
-        if today == self._today:
+        if today == self._today and not self._left_behind:
             return
-        for order in self._book.open_orders():
-            if order.trading_day != today and not order.is_external:
-                self._book.change(
-                    order.client_order_id, lambda b: replace(b, order=replace(b.order, trading_day=today))
-                )
+        old = [o for o in self._book.open_orders() if o.trading_day != today and not o.is_external]
+        for order in (o for o in old if o.state is not OrderState.ABSENT):
+            self._book.change(order.client_order_id, lambda b: replace(b, order=replace(b.order, trading_day=today)))
+        self._left_behind = any(o.state is OrderState.ABSENT for o in old)
         self._today = today
 
 

@@ -46,6 +46,9 @@ class Session:
         self._admission.wait()
         self._prepare()
         failpoint("recover.leased")
+        while self._oversight.patient and not self._signals.stopping.is_set():
+            self._keepalive.beat()
+            self._intake.wait(TICK_SECONDS)
         generation = stream.generation
         self._startup.recover()
         self._readiness.recovered()
@@ -66,6 +69,8 @@ class Session:
         self._bots.turn(ready=look.ready, switches=look.switches, epoch=look.epoch, snapshot=self._oversight.snapshot)
         if self._bots.waits_for_an_answer:
             self._oversight.soon()
-        if self._cycles is not None and self._cycles.turn(look, paused=self._bots.cycle_paused):
+        if self._cycles is not None and self._cycles.turn(
+            look, paused=self._bots.cycle_paused or self._oversight.patient
+        ):
             look = self._readiness.read_again(look)
         self._readiness.tell(look, self._cycles.next_at if self._cycles is not None else None)

@@ -167,6 +167,24 @@ def test_stream_when_the_leg_sells_pushes_it_as_the_pairs_and_once(server: Alpac
         stream.close()
 
 
+def test_pair_when_the_address_nests_no_legs_is_one_order_for_a_new_process(
+    server: AlpacaServer, venue: AlpacaVenue
+) -> None:
+    """Its leg would be somebody else's order otherwise, and what it sells somebody else's sale."""
+    server.nests = server.tells_legs = False
+    told = venue.submit(pair(qty=Decimal(4)), go)
+    other = venue.submit(pair(qty=Decimal(6), stop_price=Decimal("90.00")), go)
+    assert (told.stop_price, other.stop_price) == (STOP, Decimal("90.00"))
+    young = alpaca_venue(server)
+    both = {(told.venue_order_id, STOP), (other.venue_order_id, Decimal("90.00"))}
+    assert {(o.venue_order_id, o.stop_price) for o in young.open_orders()} == both
+    server.fill_market_orders = False
+    server.set_price("AAPL", "94")
+    for process in (young, alpaca_venue(server)):  # the parent is listed no longer, its leg is
+        assert {o.client_order_id for o in process.open_orders()} == {told.client_order_id, other.client_order_id}
+        process.close()
+
+
 def test_orders_of_others_when_they_are_oco_stay_two(server: AlpacaServer, venue: AlpacaVenue) -> None:
     venue._clients.trading.post(
         "/orders",

@@ -335,8 +335,7 @@ class Fleet:
             self._status.publish(due, self._shown)
             if self._cycle is not None:
                 self._status.publish_cycle(self._cycle)
-            for bot_id in self._lost.keys() - self._bots.keys():
-                self._status.publish_lost(bot_id, self._lost[bot_id])
+            self._status.publish_lost({n: d for n, d in self._lost.items() if n not in self._bots})
         except StoreRefused as error:
             self._logger.warning("bot_status_not_published", error=str(error))
 

@@ -130,11 +130,16 @@ class BotStatus:
         fault = f"account: no account is called {document.value.account!r}: choose from {', '.join(accounts)}"
         return replace(document, error=document.error or fault)
 
-    def publish_lost(self, bot_id: int, document: BotDocument) -> None:
-        """A bot that can run nowhere: without a document, or for an account that does not exist."""
-        state = "no_account" if document.listed else "no_document"
-        told = {"bot_id": bot_id, "kind": "stream", "state": state, **_in_force(document)}
-        self._write(bot_id, lambda: told, document)
+    def publish_lost(self, lost: Mapping[int, BotDocument]) -> None:
+        """Bots that can run nowhere: without a document, or for an account that does not exist. As many at once, and in
+        the same turn, as of those that run. Raises StoreError."""
+        due = {bot_id: document for bot_id, document in lost.items() if self.due(bot_id, document)}
+        left = MOST_AT_ONCE
+        for bot_id in self._in_turn(due)[:MOST_LOOKED_AT]:
+            document = due[bot_id]
+            left -= self._write(bot_id, partial(_told_lost, bot_id, document), _stamp(document))
+            if not left:
+                return
 
     def forget(self, bot_id: int) -> None:
         """The bot is gone, and nothing of it is open. Raises StoreError."""
@@ -233,6 +238,11 @@ def _in_force(document: BotDocument) -> dict[str, Any]:
     return {"enabled": value.enabled, "config": value.plain(), "version": document.version} | {
         "config_error": document.error
     }
+
+
+def _told_lost(bot_id: int, document: BotDocument) -> dict[str, Any]:
+    state = "no_account" if document.listed else "no_document"
+    return {"bot_id": bot_id, "kind": "stream", "state": state, **_in_force(document)}
 
 
 def _state(shown: Shown) -> str:

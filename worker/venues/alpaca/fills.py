@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
-from shared.clock import parse_rfc3339, rfc3339
-from shared.errors import OrderNotFound, VenueUnavailable
+from shared.clock import rfc3339
+from shared.errors import VenueUnavailable
 from worker.core.types import Execution, Side
 from worker.venues.alpaca import mapping, wire
 from worker.venues.alpaca.clients import RestClient
 from worker.venues.alpaca.endpoints import Endpoints
 from worker.venues.alpaca.fees import CryptoFees
 from worker.venues.alpaca.listing import OrderList
-from worker.venues.alpaca.orders import order_path
-from worker.venues.alpaca.pairs import PAIR_CLASSES, Pairs
+from worker.venues.alpaca.pairs import Pairs
 
 ACTIVITIES_PAGE = 100
-GROUP_TOLERANCE = timedelta(seconds=1)
-"""How much earlier than its leg an order may have been made with it."""
 
 
 class Fills:
@@ -58,28 +55,7 @@ class Fills:
             return
         self._listing.since(since)
         for name in self._unknown(sold):
-            placed = self._placed_at(name)
-            if placed is not None:
-                self._listing.since(placed - GROUP_TOLERANCE)
-            if not self._pairs.knows(name):
-                self._pairs.is_plain(name)
+            self._listing.find_pair(name)
 
     def _unknown(self, venue_order_ids: set[str]) -> list[str]:
         return sorted(name for name in venue_order_ids if not self._pairs.knows(name))
-
-    def _placed_at(self, venue_order_id: str) -> datetime | None:
-        """When the group was placed that an order is of, through all that it replaces; None where it is of none."""
-        found: datetime | None = None
-        for _ in range(wire.MAX_PAGES):
-            try:
-                row = wire.call(partial(self._client.get, order_path(venue_order_id)))
-                if row.get("order_class") not in PAIR_CLASSES:
-                    return None
-                found, venue_order_id = parse_rfc3339(row["created_at"]), str(row.get("replaces") or "")
-            except (OrderNotFound, wire.NoSuchEndpoint):
-                return found
-            except wire.MALFORMED as error:
-                raise VenueUnavailable(f"an answer from Alpaca that makes no sense: {error!r}") from error
-            if not venue_order_id:
-                break
-        return found

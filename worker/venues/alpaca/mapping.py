@@ -134,6 +134,11 @@ def _created(found: Json) -> datetime | None:
     return min(known, default=None)
 
 
+def made_at(found: Json) -> datetime | None:
+    """When an order was made, where that is told. Raises ValueError."""
+    return time(found.get("created_at"))
+
+
 def with_legs(found: Json) -> Iterator[Json]:
     """An order and the legs nested in it."""
     yield found

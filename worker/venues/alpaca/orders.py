@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 from shared.errors import OrderNotFound, VenueAmbiguous, VenueError, VenueUnavailable
 from worker.core.types import OrderRequest, TimeInForce, VenueOrder
 from worker.venues.alpaca import mapping, wire
 from worker.venues.alpaca.clients import RestClient
 from worker.venues.alpaca.endpoints import Endpoints
+from worker.venues.alpaca.listing import OrderList
 from worker.venues.alpaca.pairs import Pairs, is_pair
 from worker.venues.base import CancelOutcome, CancelResult, SendGuard
 
@@ -17,8 +17,8 @@ from worker.venues.base import CancelOutcome, CancelResult, SendGuard
 class Orders:
     """Orders of one account by their ids."""
 
-    def __init__(self, client: RestClient, pairs: Pairs, endpoints: Endpoints) -> None:
-        self._client, self._pairs, self._endpoints = client, pairs, endpoints
+    def __init__(self, client: RestClient, pairs: Pairs, listing: OrderList, endpoints: Endpoints) -> None:
+        self._client, self._pairs, self._listing, self._endpoints = client, pairs, listing, endpoints
 
     def submit(self, request: OrderRequest, guard: SendGuard) -> VenueOrder:
         """See ``venues.base.Venue.submit``."""
@@ -45,10 +45,14 @@ class Orders:
     def _whole(self, answer: Any) -> VenueOrder:
         """One order; a pair with its leg, which not every answer shows. Raises VenueUnavailable or a MALFORMED."""
         if is_pair(answer) and not answer.get("legs"):
-            path, shown = order_path(str(answer["id"])), answer
+            path, shown = wire.order_path(str(answer["id"])), answer
             answer = self._endpoints.ask(
                 "order", lambda: wire.get(lambda: self._client.get(path, {"nested": "true"})), lambda: shown
             )
+        if is_pair(answer) and not answer.get("legs") and not self._pairs.has_leg(str(answer["id"])):
+            placed = mapping.made_at(answer)
+            if placed is not None:
+                self._listing.made_with(placed)  # where the leg stands by itself
         return self._pairs.order(answer)
 
     def cancel(self, venue_order_id: str) -> CancelResult:
@@ -63,7 +67,7 @@ class Orders:
         if not venue_order_id.strip("."):  # such a path would name the list of orders, and DELETE on that is cancel-all
             return CancelResult(venue_order_id, CancelOutcome.UNCONFIRMED, "not an order id")
         try:
-            wire.call(lambda: self._client.delete(order_path(venue_order_id)))
+            wire.call(lambda: self._client.delete(wire.order_path(venue_order_id)))
             return CancelResult(venue_order_id, CancelOutcome.REQUESTED)
         except (OrderNotFound, wire.Uncancelable) as error:
             return CancelResult(venue_order_id, CancelOutcome.ALREADY_FINAL, str(error))
@@ -79,11 +83,6 @@ class Orders:
             if name == told.venue_order_id or told.outcome is CancelOutcome.UNCONFIRMED:
                 results[name] = CancelResult(name, told.outcome, told.message)
         return list(results.values())
-
-
-def order_path(venue_order_id: str) -> str:
-    """Where one order is read and cancelled."""
-    return f"/orders/{quote(venue_order_id, safe='')}"
 
 
 def _body(request: OrderRequest) -> dict[str, Any]:

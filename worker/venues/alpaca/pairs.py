@@ -4,13 +4,17 @@ Alpaca makes two orders of one: the parent, a limit under our client order id, a
 Alpaca's own, ``held`` until it is met; then the parent is ``canceled`` (or ``replaced``) and the leg fills. A limit
 that fills in part shrinks the leg, which may be replaced for it. The stream tells of each by itself, and not always
 that a leg was cancelled with its parent (alpacahq/alpaca-py#198). Orders of others are left as they are.
+
+An address that heeds no ``nested`` lists a leg as an order of its own, which nothing but symbol, side and time of birth
+ties to its parent.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -27,6 +31,8 @@ ZERO = Decimal(0)
 Json = Mapping[str, Any]
 PAIR_CLASSES = frozenset({"oco", "bracket"})
 """What Alpaca calls a leg of an OCO order, too."""
+GROUP_TOLERANCE = timedelta(seconds=1)
+"""How far apart the orders of a group may have been made."""
 PAIRS_KEPT = 2000
 PLAIN_KEPT = 20_000
 
@@ -34,6 +40,12 @@ PLAIN_KEPT = 20_000
 def is_pair(found: Json) -> bool:
     """Whether an order is the parent of a pair of ours."""
     return found.get("order_class") == "oco" and ids.is_ours(found.get("client_order_id"))
+
+
+def _may_be_leg(found: Json) -> bool:
+    """Whether an order by itself may be the stop of a pair of ours."""
+    kind, of_others = found.get("type") or found.get("order_type"), not ids.is_ours(found.get("client_order_id"))
+    return of_others and found.get("order_class") in PAIR_CLASSES and kind in {"stop", "stop_limit"}
 
 
 class _Pair:
@@ -107,6 +119,7 @@ class Pairs:
         self._pairs: OrderedDict[str, _Pair] = OrderedDict()
         self._member: dict[str, str] = {}
         self._plain: OrderedDict[str, None] = OrderedDict()
+        self._alone: set[str] = set()
 
     def orders(self, rows: Iterable[Json]) -> list[VenueOrder]:
         """Orders as REST lists them, legs nested in them: pairs of ours as one, all else one by one.
@@ -114,6 +127,8 @@ class Pairs:
         Raises what ``mapping.order`` raises.
         """
         with self._lock:
+            rows = list(rows)
+            self._tie(rows)
             parts = [part for row in rows for part in self._parts(row)]  # whose each is, before any is looked at
             told = [self._take(part, listed=True) for part in parts]
             found = {o.venue_order_id: o for o in told}
@@ -143,11 +158,24 @@ class Pairs:
     def knows(self, venue_order_id: str) -> bool:
         """Whether it is known what an order is a part of, if of anything."""
         with self._lock:
-            return venue_order_id in self._member or venue_order_id in self._plain
+            return self._is_known(venue_order_id)
+
+    def alone(self) -> list[str]:
+        """Orders listed since the last call that may be legs, of whose parents nothing is known."""
+        with self._lock:
+            found = sorted(self._alone - self._member.keys())
+            self._alone.clear()
+            return found
+
+    def has_leg(self, venue_order_id: str) -> bool:
+        """Whether a leg of the pair was told of."""
+        with self._lock:
+            return self._leg_of(venue_order_id)
 
     def is_plain(self, venue_order_id: str) -> None:
         """An order is no part of a pair."""
         with self._lock:
+            self._alone.discard(venue_order_id)
             self._note_plain(venue_order_id)
 
     def name(self, venue_order_id: str) -> str:
@@ -167,6 +195,33 @@ class Pairs:
 
     def _pair(self, venue_order_id: str) -> _Pair | None:
         return self._pairs.get(self._member.get(venue_order_id, ""))
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._member or name in self._plain
+
+    def _leg_of(self, parent: str) -> bool:
+        return any(p == parent and name != parent for name, p in self._member.items())
+
+    def _tie(self, rows: Sequence[Json]) -> None:
+        """Make legs that stand by themselves members of the pair that was made with them."""
+        legs = [r for r in rows if _may_be_leg(r) and not self._is_known(str(r["id"]))]
+        if not legs:
+            return
+        parents = [r for r in rows if is_pair(r) and not r.get("legs") and not self._leg_of(str(r["id"]))]
+        for leg in legs:
+            born = mapping.made_at(leg)
+            apart = [
+                (abs(made - born), at)
+                for at, p in enumerate(parents)
+                if (made := mapping.made_at(p)) is not None
+                and born is not None
+                and (p["symbol"], p["side"]) == (leg["symbol"], leg["side"])
+            ]
+            distance, nearest = min(apart, default=(GROUP_TOLERANCE * 2, 0))
+            if distance <= GROUP_TOLERANCE:
+                self._join(str(leg["id"]), str(parents.pop(nearest)["id"]))
+            else:
+                self._alone.add(str(leg["id"]))
 
     def _parts(self, row: Json) -> Iterator[Json]:
         """A row and its legs; those of a pair of ours are made its members first."""
@@ -196,7 +251,7 @@ class Pairs:
             self._join(name, name)
         pair = self._pair(name)
         if pair is None:
-            if listed:
+            if listed and name not in self._alone:
                 self._note_plain(name)
             return mapping.order(found)
         pair.take(found)

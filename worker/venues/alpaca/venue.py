@@ -62,8 +62,8 @@ class AlpacaVenue:
         self._clients = Clients.open(api_key, secret_key, paper=paper, trading_url=trading_url, data_url=data_url)
         self._endpoints, self._pairs, self._fees = Endpoints(), Pairs(), CryptoFees()
         trading = self._clients.trading
-        self._orders = Orders(trading, self._pairs, self._endpoints)
         self._listing = OrderList(trading, self._pairs)
+        self._orders = Orders(trading, self._pairs, self._listing, self._endpoints)
         self._fills = Fills(trading, self._pairs, self._fees, self._listing, self._endpoints)
         self._market = Market(self._clients, feed, self._endpoints, clock)
         self.mode = "paper" if paper else "live"

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
+from urllib.parse import quote
 
-from shared.errors import NotSent, OrderNotFound, VenueAmbiguous, VenueError, VenueRejected, VenueUnavailable
+from shared.errors import (
+    NotSent,
+    OrderNotFound,
+    VenueAmbiguous,
+    VenueBusy,
+    VenueError,
+    VenueRejected,
+    VenueUnavailable,
+)
 from worker.venues.alpaca import mapping
 from worker.venues.base import SendGuard
 from worker.venues.http import guarded
@@ -13,6 +23,9 @@ from worker.venues.http import guarded
 T = TypeVar("T")
 
 MAX_PAGES = 200
+BUSY = frozenset({429, 503})
+LONGEST_WAIT_SECONDS = 60.0
+"""Alpaca counts by the minute."""
 MALFORMED = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 
@@ -22,6 +35,11 @@ class Uncancelable(VenueUnavailable):
 
 class NoSuchEndpoint(VenueUnavailable):
     """404 in other words than Alpaca's "this object does not exist": the address does not offer this endpoint."""
+
+
+def order_path(venue_order_id: str) -> str:
+    """Where one order is read and cancelled."""
+    return f"/orders/{quote(venue_order_id, safe='')}"
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -108,4 +126,23 @@ def _read_error(error: Any) -> VenueError:
         return NoSuchEndpoint(f"HTTP 404: {str(error)[:200]}")
     if status == 422 and body is not None and body[0] == 42210000:
         return Uncancelable(body[1])
-    return VenueUnavailable(f"HTTP {status}: {str(error)[:200]}")
+    told = f"HTTP {status}: {str(error)[:200]}"
+    wait = _wait(error.response.headers) if status in BUSY and error.response is not None else 0.0
+    return VenueBusy(told, wait) if wait > 0 else VenueUnavailable(told)
+
+
+def _wait(headers: Mapping[str, str]) -> float:
+    """Seconds to wait by ``Retry-After``, else by Alpaca's ``X-RateLimit-Reset`` in the server's own time
+    (https://docs.alpaca.markets/docs/rate-limits); 0 where neither is told."""
+    after = headers.get("Retry-After", "").strip()
+    reset, date = headers.get("X-RateLimit-Reset", "").strip(), headers.get("Date", "")
+    try:
+        if after.isdecimal():
+            wait = float(after)
+        elif reset.isdecimal():
+            wait = float(reset) - parsedate_to_datetime(date).timestamp()
+        else:
+            return 0.0
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(wait, 0.0), LONGEST_WAIT_SECONDS)
