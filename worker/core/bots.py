@@ -15,7 +15,7 @@ from decimal import Decimal
 from shared.bots import BotSettings
 from worker.core import protection
 from worker.core.bot_position import Action, BotPosition, Cancel, Counters, Phase, Submit
-from worker.core.grid import Grid
+from worker.core.grid import Grid, plain
 from worker.core.orders import Order
 from worker.core.positions import Position
 from worker.core.protection import UNANSWERED
@@ -221,9 +221,7 @@ class BotManager:
         self._due[name] = now + terms.timeout
         self.counters.entries += 1
         target, stop = terms.ticks.ceiling(price * terms.above), price * terms.below
-        return Submit(
-            name, name, settings.symbol, _ENTRY, qty, price, "", confidence, str(target), f"{stop.normalize():f}"
-        )
+        return Submit(name, name, settings.symbol, _ENTRY, qty, price, "", confidence, str(target), plain(stop))
 
     # -- what to do -----------------------------------------------------------------------------------------------
 

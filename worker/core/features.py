@@ -53,6 +53,7 @@ _RETURN_UNIT = 2.0**64
 _MEAN_5, _MEAN_10, _MEAN_20, _MEAN_30 = (1 / (k * _UNIT) for k in MEANS)
 _DEVIATION_10, _DEVIATION_30, _DEVIATION_59 = (1 / (k * _RETURN_UNIT) for k in VOLATILITIES)
 
+
 class _Totals(msgspec.Struct, frozen=True, gc=False):
     """The close of one candle and everything summed up from the window's beginning to its end.
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import ParamSpec, Protocol
+from typing import Protocol, TypeVarTuple
 
 import structlog
 
@@ -26,7 +26,7 @@ from worker.trading.bots.status import BotStatus, Shown
 from worker.trading.ports import Book, Switches
 from worker.trading.reconcile import Snapshot
 
-P = ParamSpec("P")
+Arguments = TypeVarTuple("Arguments")
 MODEL_SECONDS = 0.5
 PRICE_SECONDS = 1.0
 QUIET_PRICE_SECONDS = 5.0
@@ -190,11 +190,11 @@ class Fleet:
 
     # -- one bot --------------------------------------------------------------------------------------------------
 
-    def _guarded(self, bot: _Bot, step: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    def _guarded(self, bot: _Bot, step: Callable[[*Arguments], object], *arguments: *Arguments) -> None:
         """A fault of one bot costs no other its turn; a slow venue costs no sign of life."""
         self._progress()
         try:
-            step(*args, **kwargs)
+            step(*arguments)
         except StoreError:
             raise
         except SixbotError as error:
