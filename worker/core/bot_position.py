@@ -52,8 +52,7 @@ class Cancel(msgspec.Struct, frozen=True, gc=False):
 Action = Submit | Cancel
 
 
-@dataclass(slots=True)
-class BotPosition:
+class BotPosition(msgspec.Struct, gc=False):
     """One position from its entry order on. ``exits`` are those that may still fill; None where not heard of yet."""
 
     id: str
@@ -61,7 +60,7 @@ class BotPosition:
     instrument: Instrument
     placed_at: float
     entry: Order | None = None
-    exits: dict[str, Order | None] = field(default_factory=dict)
+    exits: dict[str, Order | None] = msgspec.field(default_factory=dict)
     bought_qty: Decimal = ZERO
     bought_notional: Decimal = ZERO
     sold_qty: Decimal = ZERO
@@ -70,7 +69,7 @@ class BotPosition:
     opened_at: float | None = None
     closing: str = ""
     confidence: str = ""
-    asked: dict[str, float] = field(default_factory=dict)
+    asked: dict[str, float] = msgspec.field(default_factory=dict)
     retry_at: float = 0.0
     refusals: int = 0
     problem: str = ""

@@ -36,3 +36,11 @@ class Grid:
                 return found if found != value else found.max(value)  # of equals that with fewer zeros: 7.5, not 7.50
         step = self.step
         return (value / step).to_integral_value(rounding) * step if step > 0 else value
+
+
+def plain(value: Decimal) -> str:
+    """The shortest plain digits, without an exponent or zeros at the end: 7.5 for 7.50, 100 for 1E+2."""
+    text = str(value)
+    if "E" in text or "." not in text:
+        return f"{value.normalize():f}"
+    return text.rstrip("0").rstrip(".")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 from itertools import chain
+from math import ceil
 from operator import attrgetter
 
 import msgspec
@@ -88,7 +89,7 @@ MICRO = Decimal(1_000_000)
 
 def micros(amount: Decimal) -> int:
     """Money as an integer of 1e-6, rounded up: what the counters hold."""
-    return int((amount * MICRO).to_integral_value(ROUND_CEILING))
+    return ceil(amount * MICRO)
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):

@@ -124,10 +124,10 @@ def switch(intent: Intent, book: BookView, limits: RiskSettings, market: MarketV
 
 
 def sane(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
-    for value in (intent.qty, intent.price, intent.ref_price):
-        if not value.is_finite() or value <= ZERO:
-            return _insane(intent)
-    return None
+    qty, price, ref_price = intent.qty, intent.price, intent.ref_price
+    if not (qty.is_finite() and price.is_finite() and ref_price.is_finite()):
+        return _insane(intent)
+    return None if qty > ZERO and price > ZERO and ref_price > ZERO else _insane(intent)
 
 
 def _insane(intent: Intent) -> Denial:
@@ -175,11 +175,13 @@ def stale_price(intent: Intent, book: BookView, limits: RiskSettings, market: Ma
 
 def price_collar(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
     price = None if market.last is None else market.last.price
-    if price is None or not price.is_finite() or price <= 0:
+    if price is None or not price.is_finite() or price <= ZERO:
         return Denial("NO_PRICE", f"no last price for {intent.ticker}")
     gap, limit = abs(intent.ref_price - price), intent.limit_price
     if limit is not None:
-        gap = max(gap, limit - price if intent.side is _BUY else price - limit)
+        beyond = limit - price if intent.side is _BUY else price - limit
+        if beyond > gap:
+            gap = beyond
     away = gap / price
     if away > limits.price_collar_pct:
         return Denial("PRICE_COLLAR", f"{away:.4f} from the last trade > {limits.price_collar_pct}")

@@ -26,14 +26,17 @@ _Booked = Literal["MARKET"]
 
 
 class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
-    """Bounds are checked while decoding, where it costs next to nothing; ``_fault`` finds the words afterwards."""
+    """Bounds are checked while decoding, where it costs next to nothing; ``_fault`` finds the words afterwards.
 
+    Fields in the order in which the futures' stream sends them are found without a search.
+    """
+
+    T: _Time
     s: str
+    t: _Id
     p: _Amount
     q: _Amount
-    T: _Time
     m: bool
-    t: _Id
     X: _Booked = "MARKET"
 
 
@@ -119,15 +122,10 @@ class BinanceDecoder:
                 return None
             found = bare
         symbol = self._symbols.get(found.s)
-        if symbol is None:
-            symbol = self._unknown(found.s)
+        if symbol is None or type(found) is not symbol.kind:
+            symbol = self._settled(symbol, found)
             if symbol is None:
                 return None
-        if type(found) is not symbol.kind:
-            if symbol.kind is not None and type(found) is not self._kind:
-                self._stats.ignored += 1
-                return None
-            symbol.begin(type(found))
         number, at = found.t, found.T
         if number <= symbol.last and at < symbol.at + _RENUMBERED_MS:
             self._stats.duplicates += 1
@@ -135,11 +133,21 @@ class BinanceDecoder:
         symbol.last, symbol.at = number, at
         return Trade(symbol.name, found.p, found.q, found.m, at * 1000, received_at, number)
 
-    def _unknown(self, wire: str) -> _Symbol | None:
-        if not self._open:
-            self._stats.dropped["symbol"] += 1
+    def _settled(self, symbol: _Symbol | None, found: _Trade | _Aggregate) -> _Symbol | None:
+        """The symbol where this is its first trade; None where its trades, or those of this kind, do not count."""
+        if symbol is None:
+            if not self._open:
+                self._stats.dropped["symbol"] += 1
+                return None
+            symbol = self._symbols.setdefault(found.s, _Symbol(found.s))
+        kind = type(found)
+        if kind is symbol.kind:
+            return symbol
+        if symbol.kind is not None and kind is not self._kind:
+            self._stats.ignored += 1
             return None
-        return self._symbols.setdefault(wire, _Symbol(wire))
+        symbol.begin(kind)
+        return symbol
 
     def _other(self, frame: bytes) -> _Trade | _Aggregate | None:
         """A bare trade, or the count of what it is instead."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import ParamSpec
+from typing import TypeVarTuple
 
 import structlog
 
@@ -26,7 +26,7 @@ from worker.trading.bots.status import Blocked, BotStatus, Shown, blocked_by
 from worker.trading.ports import Book, Switches
 from worker.trading.reconcile import Snapshot
 
-P = ParamSpec("P")
+Arguments = TypeVarTuple("Arguments")
 PRICE_SECONDS = 1.0
 QUIET_PRICE_SECONDS = 5.0
 """Where the feed lives and a symbol is quiet, as thin ones are: venues count how often they are asked."""
@@ -181,11 +181,11 @@ class Fleet:
 
     # -- one bot --------------------------------------------------------------------------------------------------
 
-    def _guarded(self, bot: _Bot, step: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    def _guarded(self, bot: _Bot, step: Callable[[*Arguments], object], *arguments: *Arguments) -> None:
         """A fault of one bot costs no other its turn; a slow venue costs no sign of life."""
         self._progress()
         try:
-            step(*args, **kwargs)
+            step(*arguments)
         except StoreError:
             raise
         except SixbotError as error:

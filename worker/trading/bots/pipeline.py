@@ -144,9 +144,10 @@ class SymbolLine:
 
     def bid(self, last: Trade, at: int) -> float:
         """The best bid as trades tell it: where a taker sold in the last two seconds, else the last trade."""
-        sold = self.sold
-        known = sold is not None and at - sold.received_at <= BID_MICROSECONDS
-        return min(sold.price, last.price) if known and sold is not None else last.price
+        sold, price = self.sold, last.price
+        if sold is None or at - sold.received_at > BID_MICROSECONDS or sold.price > price:
+            return price
+        return sold.price
 
     def decide(self, candle: Candle, at: int) -> list[Decision]:
         """Ask every lane about the newest candle."""
@@ -154,11 +155,11 @@ class SymbolLine:
         found: list[Decision] = []
         if last is None:
             return found
+        symbol, price, told_at, bid = self.symbol, last.price, last.received_at, self.bid(last, at)
         for lane in self.lanes:
             confidence = lane.ask(row, end)
             if confidence is not None:
-                bid = self.bid(last, at)
-                found.append(Decision(lane.bot_id, self.symbol, end, confidence, last.price, bid, last.received_at, at))
+                found.append(Decision(lane.bot_id, symbol, end, confidence, price, bid, told_at, at))
         return found
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 
+import msgspec
+
 from shared.clock import Clock, TradingCalendar
 from shared.documents import RiskSettings
 from shared.errors import VenueError
@@ -30,6 +32,14 @@ _NONE: Mapping[str, Decimal] = {}
 _NO_TICKER: frozenset[str] = frozenset()
 
 
+class _Traded(msgspec.Struct, frozen=True, gc=False):
+    """What a symbol is at this venue. ``sessions``: a pair, like BTC/USD, trades day and night where stocks do not."""
+
+    instrument: Instrument
+    least_qty: Decimal
+    sessions: bool
+
+
 class OrderSender:
     """Sends the orders of all stream bots of one account. Only the account's trader thread calls it."""
 
@@ -46,7 +56,7 @@ class OrderSender:
         self._account, self._venue, self._desk = account, venue, desk
         self._clock, self._calendar, self._read_switches = clock, calendar, read_switches
         self._view = AccountView(book, desk, clock, calendar)
-        self._instruments: dict[str, Instrument] = {}
+        self._traded: dict[str, _Traded] = {}
         self._open: tuple[float, bool] | None = None
         self._spent: tuple[Snapshot | None, Decimal] = (None, ZERO)
         self._run = ("", 0)
@@ -57,9 +67,14 @@ class OrderSender:
 
     def instrument(self, symbol: str) -> Instrument:
         """Cached for the life of the process. Raises VenueUnavailable."""
-        found = self._instruments.get(symbol)
+        return self._of(symbol).instrument
+
+    def _of(self, symbol: str) -> _Traded:
+        found = self._traded.get(symbol)
         if found is None:
-            found = self._instruments[symbol] = self._venue.instrument(symbol)
+            instrument, sessions = self._venue.instrument(symbol), self._venue.capabilities.sessions
+            found = _Traded(instrument, instrument.least_qty, sessions and "/" not in symbol)
+            self._traded[symbol] = found
         return found
 
     def venue_price(self, symbol: str) -> LastPrice:
@@ -112,51 +127,52 @@ class OrderSender:
         snapshot: Snapshot,
         now: datetime,
     ) -> Denial | Order:
-        day = self._calendar.day_of(now)
+        day, traded = self._calendar.day_of(now), self._of(action.symbol)
         limit = action.limit_price
         kind = _MARKET if limit is None else _LIMIT
         intent = Intent(action.symbol, action.side, action.effect, action.qty, last.price, kind, limit, reason)
         view = self._book_view(bot, action, run_id, switches, snapshot, day.name)
-        market = MarketView(now, self._is_open(action.symbol), last, self.instrument(action.symbol))
+        market = MarketView(now, self._is_open() if traded.sessions else True, last, traded.instrument)
         denial = judge_intent(intent, view, switches.risk.value, market)
         if denial is not None:
             return denial
-        order = self._order(bot, action, intent, now, day.name)
+        order = self._order(bot, action, intent, traded, now, day.name)
         result = self._desk.submit(Ticket(order, switches, day, run_id))
         if isinstance(result, Order):
             self._count(result, run_id)
         return result
 
-    def _order(self, bot: str, action: Submit, intent: Intent, now: datetime, today: str) -> Order:
-        entry, limit, stop = action.effect is _ENTRY, intent.limit_price, action.stop_price
+    def _order(self, bot: str, action: Submit, intent: Intent, traded: _Traded, now: datetime, today: str) -> Order:
+        """By position as far as all are given: so many names would take longer than the object."""
+        limit, stop = intent.limit_price, action.stop_price
         return Order(
-            client_order_id=action.client_order_id,
-            account=self._account,
-            bot_id=bot,
-            ticker=action.symbol,
-            side=intent.side,
-            effect=action.effect,
-            qty=action.qty,
-            type=intent.type,
+            action.client_order_id,
+            self._account,
+            bot,
+            action.symbol,
+            intent.side,
+            action.effect,
+            action.qty,
+            intent.type,
             # A stop at the venue protects what is held over night, too.
-            time_in_force=_DAY if self._closes(action.symbol) and stop is None else _GTC,
-            limit_price=limit,
-            ref_price=intent.ref_price,
-            state=_INTENT,
-            reason=intent.reason,
-            created_at=now,
-            updated_at=now,
-            epoch=self.epoch,
-            trading_day=today,
-            reserved=micros(intent.notional),
-            position_id=action.position_id,
+            _DAY if traded.sessions and stop is None else _GTC,
+            limit,
+            intent.ref_price,
+            _INTENT,
+            intent.reason,
+            now,
+            now,
+            self.epoch,
+            today,
+            micros(intent.notional),
+            action.position_id,
             exit_reason=action.exit_reason,
             confidence=action.confidence,
             take_profit=action.take_profit,
             stop_loss=action.stop_loss,
-            post_only=entry and limit is not None,
+            post_only=action.effect is _ENTRY and limit is not None,
             stop_price=stop,
-            least_qty=self.instrument(action.symbol).least_qty,
+            least_qty=traded.least_qty,
         )
 
     def _count(self, order: Order, run_id: str) -> None:
@@ -180,7 +196,7 @@ class OrderSender:
         entry = action.effect is _ENTRY
         if entry:
             profit = account.profit()
-            if any(o.effect is _ENTRY for o in orders.values()):
+            if orders and any(o.effect is _ENTRY for o in orders.values()):
                 working = frozenset({symbol})
         else:
             held, selling = self._exit_view(action, orders)
@@ -213,13 +229,8 @@ class OrderSender:
         selling = sum((o.open_qty for o in mine), ZERO)
         return {symbol: held}, {symbol: selling} if selling else _NONE
 
-    def _closes(self, symbol: str) -> bool:
-        """Whether a symbol has sessions: a pair, like BTC/USD, trades day and night where stocks do not."""
-        return self._venue.capabilities.sessions and "/" not in symbol
-
-    def _is_open(self, symbol: str) -> bool | None:
-        if not self._closes(symbol):
-            return True
+    def _is_open(self) -> bool | None:
+        """Whether the session runs; None where the venue cannot be asked."""
         now = self._clock.monotonic()
         if self._open is None or now - self._open[0] > CLOCK_SECONDS:
             try:
