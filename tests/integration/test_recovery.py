@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from shared.clock import ManualClock, TradingCalendar
 from shared.store import Store
 from tests.builders import NOW, order, told
+from worker.core.fills import EngineOptions
 from worker.core.ledger import take_in
-from worker.core.matching import EngineOptions
 from worker.core.orders import Order, micros
 from worker.core.types import Bar, Effect, Execution, Instrument, OrderState, Side
 from worker.trading.book import RedisBook
