@@ -22,7 +22,7 @@ from shared.store import Store, connect
 from tests.builders import switches
 from tests.servers.stack import FREE_RISK
 from tests.support import RedisServer, eventually
-from worker.core.matching import EngineOptions
+from worker.core.fills import EngineOptions
 from worker.core.risk import Denial
 from worker.core.types import Instrument
 from worker.entropy import entropy

@@ -11,7 +11,7 @@ from pathlib import Path
 from shared.clock import SystemClock
 from tests.contract.case import VenueCase
 from tests.servers.exchange import PAIR, TICKERS, exchange_server, simulated_venue
-from worker.core.matching import EngineOptions
+from worker.core.fills import EngineOptions
 from worker.core.types import Bar, Instrument
 from worker.venues.simulated.local import LocalVenue
 

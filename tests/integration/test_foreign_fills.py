@@ -17,8 +17,8 @@ from shared.errors import OrderNotFound, StoreUnreachable
 from shared.store import Store
 from tests.builders import NOW, order
 from tests.integration.test_recovery import Broker, NoGate
+from worker.core.fills import EngineOptions
 from worker.core.ledger import take_act
-from worker.core.matching import EngineOptions
 from worker.core.orders import GIVEN_UP, Order
 from worker.core.types import (
     Bar,

@@ -15,8 +15,8 @@ from shared.clock import ManualClock, TradingCalendar
 from shared.errors import OrderNotFound
 from shared.store import Store
 from tests.builders import NOW, order, told
+from worker.core.fills import EngineOptions
 from worker.core.ledger import take_in
-from worker.core.matching import EngineOptions
 from worker.core.orders import Order, micros
 from worker.core.types import Bar, Effect, Execution, Instrument, OrderState, Side, VenueOrder
 from worker.trading.book import RedisBook

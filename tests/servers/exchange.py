@@ -24,7 +24,9 @@ from msgspec.structs import replace
 from shared.clock import SystemClock
 from tests.servers.lies import Lies
 from tests.support import free_port
-from worker.core.matching import WORKING, EngineOptions, MatchingEngine, _request_of
+from worker.core.fills import EngineOptions
+from worker.core.matching import WORKING, MatchingEngine
+from worker.core.resting import request_of
 from worker.core.types import Execution, OrderState, OrderUpdate
 from worker.venues.simulated.client import SimulatedVenue
 from worker.venues.simulated.ledger import Ledger
@@ -160,11 +162,11 @@ class ExchangeServer:
                 name, order.venue_order_id, client_order_id, order.ticker, order.side, Decimal(qty), Decimal(price),
                 Decimal(0), now,
             )  # fmt: skip
-            self.engine._account(execution)
+            self.engine.book.account(execution)
             changed = replace(order, filled_qty=filled, avg_fill_price=paid / filled)
             changed = self.engine._finish(changed, state, now)
             if state in WORKING:
-                self.engine._rest(changed, _request_of(changed), now)
+                self.engine._rest(changed, request_of(changed), now)
             await self.exchange._commit([OrderUpdate(changed, execution)])
 
         asyncio.run_coroutine_threadsafe(work(), self.exchange.loop).result(30)

@@ -18,8 +18,8 @@ from shared.clock import ManualClock, TradingCalendar
 from shared.errors import OrderNotFound, VenueAmbiguous, VenueRejected, VenueUnavailable
 from tests.builders import NOW, switches
 from worker.core.decide import round_down
+from worker.core.fills import EngineOptions
 from worker.core.ledger import Change
-from worker.core.matching import EngineOptions, Holding
 from worker.core.types import (
     Effect,
     Instrument,
@@ -32,6 +32,7 @@ from worker.core.types import (
     TimeInForce,
     VenueOrder,
 )
+from worker.core.venue_book import Holding
 from worker.trading.bots.runner import BotRunner
 from worker.trading.bots.sender import OrderSender
 from worker.trading.desk import UNRESOLVED, OrderDesk

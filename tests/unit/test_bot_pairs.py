@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from tests.unit.test_bot_orders import START, SYMBOL, Bench, held_bench, replace_settings
+from worker.core.fills import EngineOptions
 from worker.core.orders import NO_STOP
 from worker.core.protection import FOUND_WITHOUT, NATIVE_STOP_SECONDS, PAIR_GONE, stop_stands
 from worker.core.types import OrderState, OrderType, VenueOrder
@@ -53,7 +54,7 @@ def test_pair_when_either_half_sells_closes_the_position_by_its_name(price: str,
 
 def test_pair_when_its_limit_sells_a_part_stops_the_rest_only() -> None:
     bench = held_bench(pairs=True)
-    bench.venue.engine._options = bench.venue.engine._options.__class__(partial_chance=1.0, slippage=Decimal(0))
+    bench.venue.engine._terms._options = EngineOptions(partial_chance=1.0, slippage=Decimal(0))
     bench.trade(Decimal("101.00"))
     assert pairs(bench) == [(Decimal(5), Decimal("101.00"), Decimal("98.00"))]
     assert kept_by_venue(bench)

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.core.matching import Book, EngineOptions, MatchingEngine, OrderRefused
+from worker.core.fills import EngineOptions
+from worker.core.matching import MatchingEngine
+from worker.core.refusal import OrderRefused
 from worker.core.types import Bar, Instrument, OrderRequest, OrderState, OrderType, Side
+from worker.core.venue_book import Book
 from worker.venues.simulated.market import EPOCH, SeededMarket
 
 START = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)

@@ -13,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders import NOW, order, told
+from worker.core.fills import EngineOptions
 from worker.core.ledger import Bundle, take_in
-from worker.core.matching import Book, EngineOptions, MatchingEngine, OrderRefused
+from worker.core.matching import MatchingEngine
 from worker.core.orders import NO_STOP, Order, observe
 from worker.core.positions import Position
+from worker.core.refusal import OrderRefused
 from worker.core.types import Bar, Effect, Instrument, OrderRequest, OrderState, OrderType, OrderUpdate, Side
+from worker.core.venue_book import Book
 from worker.trading.records import order_fields, read_order
 from worker.venues.alpaca.pairs import Pairs
 from worker.venues.simulated.ledger import Ledger

@@ -11,7 +11,8 @@ from shared.accounts import DEFAULT_ACCOUNT
 from shared.config import DEFAULT_TICKERS, Config
 from shared.errors import ConfigError
 from worker.compose.process import Process, process_name
-from worker.core.matching import EngineOptions, MatchingEngine
+from worker.core.fills import EngineOptions
+from worker.core.matching import MatchingEngine
 from worker.runtime import ExitCode
 from worker.venues.simulated.ledger import Ledger
 from worker.venues.simulated.market import SeededMarket

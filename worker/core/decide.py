@@ -9,6 +9,8 @@ from worker.core.types import Instrument, Side
 
 ZERO = Decimal(0)
 THRESHOLD_MULTIPLIER = {"CONSERVATIVE": Decimal("1.5"), "BALANCED": Decimal("1.0"), "AGGRESSIVE": Decimal("0.7")}
+NEARLY = 1 - 1e-9
+"""Farther from a threshold than any rounding of a float."""
 FEE_SHARE = Decimal("0.01")
 """No fee takes more of what is bought."""
 SIZE_SCALE = {"CONSERVATIVE": Decimal("0.5"), "BALANCED": Decimal("0.75"), "AGGRESSIVE": Decimal("1.0")}
@@ -18,6 +20,11 @@ def thresholds(settings: TradingSettings) -> tuple[Decimal, Decimal]:
     """Effective buy and sell thresholds, as fractions."""
     factor = THRESHOLD_MULTIPLIER[settings.strategy]
     return settings.buy_threshold_pct * factor, settings.sell_threshold_pct * factor
+
+
+def quiet_band(buy_above: Decimal, sell_below: Decimal) -> tuple[float, float]:
+    """A change strictly between these floats is no signal whatever is held; the band's edges are for ``signal``."""
+    return -float(sell_below) * NEARLY, float(buy_above) * NEARLY
 
 
 def signal(change_pct: Decimal, buy_above: Decimal, sell_below: Decimal, held: Decimal) -> Side | None:

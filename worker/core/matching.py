@@ -6,90 +6,32 @@ close fills at the next bar's open, never before the decision, with slippage tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
 
-import msgspec
 from msgspec.structs import replace
 
+from worker.core.fills import EngineOptions, FillTerms, exact
+from worker.core.refusal import DUPLICATE_ID, OrderRefused, check_request
+from worker.core.resting import Resting, RestingOrders, request_of
 from worker.core.types import (
     Bar,
     Execution,
     Instrument,
     OrderRequest,
     OrderState,
-    OrderType,
     OrderUpdate,
     Side,
     TimeInForce,
     VenueOrder,
 )
+from worker.core.venue_book import Book, Holding
 
 ZERO = Decimal(0)
 S = OrderState
-_QUOTE_PLACES, _BASE_PLACES = Decimal("0.000001"), Decimal("0.000000001")
-DUPLICATE_ID = "duplicate_client_order_id"
 WORKING = frozenset({S.ACCEPTED, S.PARTIALLY_FILLED})
-
-
-class OrderRefused(Exception):
-    """A structured refusal; ``code`` is for programs, the text for people."""
-
-    def __init__(self, code: str, message: str) -> None:
-        self.code = code
-        super().__init__(message)
-
-
-class EngineOptions(msgspec.Struct, frozen=True, gc=False):
-    """How the venue behaves. Rates are fractions of the notional; ``partial_chance`` is per match.
-
-    ``fees_in_base``: the fee of a pair (``BTC/USD``) is taken from what is credited, of a buy from the quantity.
-    """
-
-    fee_rate: Decimal = Decimal("0.0002")
-    slippage: Decimal = Decimal("0.0002")
-    latency: timedelta = timedelta(0)
-    partial_chance: float = 0.0
-    fees_in_base: bool = False
-
-
-@dataclass(slots=True)
-class Holding:
-    """What is held of one ticker and what it cost."""
-
-    qty: Decimal = ZERO
-    cost: Decimal = ZERO
-
-    @property
-    def average(self) -> Decimal:
-        return self.cost / self.qty if self.qty else ZERO
-
-
-@dataclass(slots=True)
-class _Working:
-    order: VenueOrder
-    request: OrderRequest
-    effective_at: datetime
-    triggered: bool = False
-    """The stop of a pair has been met: the rest of it is a market order."""
-
-    def takes(self, price: Decimal) -> bool:
-        """Whether it is a market order at this price, which a stop becomes when it is met."""
-        stop = self.request.stop_price
-        self.triggered = self.triggered or (stop is not None and price <= stop)
-        return self.triggered or self.request.type is OrderType.MARKET
-
-
-@dataclass(slots=True)
-class Book:
-    """The venue's whole state, which its ledger keeps."""
-
-    cash: Decimal
-    holdings: dict[str, Holding] = field(default_factory=dict)
-    orders: dict[str, VenueOrder] = field(default_factory=dict)
-    executions: list[Execution] = field(default_factory=list)
+_NOTHING = Holding()
 
 
 class MatchingEngine:
@@ -102,13 +44,14 @@ class MatchingEngine:
         options: EngineOptions,
         uniform: Callable[[], float],
     ) -> None:
-        self.book, self._instrument, self._options, self._uniform = book, instrument, options, uniform
+        self.book, self._instrument, self._options = book, instrument, options
+        self._terms = FillTerms(instrument, options, uniform)
         self._prices: dict[str, Decimal | float] = {}
         self._by_client_id = {o.client_order_id: n for n, o in book.orders.items() if o.client_order_id}
-        self._working: dict[str, dict[str, _Working]] = {}
+        self._resting = RestingOrders()
         for order in book.orders.values():
             if order.state in WORKING and order.created_at is not None:
-                self._rest(order, _request_of(order), order.created_at)
+                self._rest(order, request_of(order), order.created_at)
 
     # -- orders ---------------------------------------------------------------------------------------------------
 
@@ -136,28 +79,14 @@ class MatchingEngine:
         return OrderUpdate(order)
 
     def _rest(self, order: VenueOrder, request: OrderRequest, now: datetime) -> None:
-        waiting = self._working.setdefault(order.ticker, {})
-        stopped = bool(order.stop_filled_qty)
-        waiting[order.venue_order_id] = _Working(order, request, now + self._options.latency, triggered=stopped)
+        self._resting.add(order, request, now + self._options.latency)
 
     def _check(self, request: OrderRequest) -> None:
-        instrument = self._instrument(request.ticker)
-        if instrument is None or not instrument.tradable:
-            raise OrderRefused("unknown_ticker", f"{request.ticker} is not traded here")
-        if not request.qty.is_finite() or request.qty <= 0 or request.qty % instrument.lot_size:
-            raise OrderRefused(
-                "bad_quantity", f"quantity {request.qty} is no positive multiple of {instrument.lot_size}"
-            )
-        if request.type not in {OrderType.MARKET, OrderType.LIMIT}:
-            raise OrderRefused("bad_type", f"{request.type} orders are not traded here")
-        if (request.type is OrderType.LIMIT) != (request.limit_price is not None and request.limit_price > 0):
-            raise OrderRefused("bad_price", "a limit order, and only that, has a positive limit price")
-        if request.stop_price is not None:
-            _check_pair(request, instrument)
+        check_request(request, self._instrument(request.ticker))
         if request.post_only and self._would_take(request):
             raise OrderRefused("would_take", f"{request.limit_price} would take, and the order is post-only")
         if request.side is Side.SELL:
-            free = self.holding(request.ticker).qty - self._selling(request.ticker)
+            free = self.holding(request.ticker).qty - self._resting.selling(request.ticker)
             if request.qty > free:
                 raise OrderRefused("insufficient_quantity", f"{request.qty} {request.ticker} asked, {free} free")
         elif self._cost(request) > self.buying_power():
@@ -172,10 +101,6 @@ class MatchingEngine:
         price = request.limit_price or self.price(request.ticker) or ZERO
         return request.qty * price * (1 + self._options.fee_rate)
 
-    def _selling(self, ticker: str) -> Decimal:
-        waiting = self._working.get(ticker, {}).values()
-        return sum((w.order.qty - w.order.filled_qty for w in waiting if w.order.side is Side.SELL), ZERO)
-
     def cancel(self, venue_order_id: str, now: datetime) -> OrderUpdate | None:
         """Cancel what still works; None where the order is final. Raises KeyError for an unknown id."""
         order = self.book.orders[venue_order_id]
@@ -186,7 +111,7 @@ class MatchingEngine:
     def _finish(self, order: VenueOrder, state: OrderState, now: datetime) -> VenueOrder:
         done = replace(order, state=state, updated_at=now)
         self.book.orders[order.venue_order_id] = done
-        self._working.get(order.ticker, {}).pop(order.venue_order_id, None)
+        self._resting.remove(order)
         return done
 
     # -- the market -----------------------------------------------------------------------------------------------
@@ -198,14 +123,11 @@ class MatchingEngine:
         fill at their price; where the trade is made from a bar, ``within`` its low and high.
         """
         self._prices[ticker] = price
-        waiting = self._working.get(ticker)
-        if not waiting:
-            return []
         updates: list[OrderUpdate] = []
-        for item in list(waiting.values()):
+        for item in self._resting.reached(ticker, price, price):
             if item.effective_at > now:
                 continue
-            at = self._price_now(item, price)
+            at = self._terms.price_now(item, price)
             if at is not None and within is not None:
                 at = min(max(at, within[0]), within[1])
             if at is not None:
@@ -218,51 +140,23 @@ class MatchingEngine:
 
     def on_bar(self, ticker: str, bar: Bar) -> list[OrderUpdate]:
         """One bar: what was placed by its start fills within it."""
-        waiting = self._working.get(ticker)
         updates: list[OrderUpdate] = []
-        if waiting:
-            for item in list(waiting.values()):
+        if self._resting.rest_in(ticker):
+            for item in self._resting.reached(ticker, exact(bar.low), exact(bar.high)):
                 if item.effective_at <= bar.start:
-                    at = self._price_in(item, bar)
+                    at = self._terms.price_in(item, bar)
                     if at is not None:
                         updates += self._fill(item, at, bar.start)
         self._prices[ticker] = bar.close  # made exact when it is asked for: most bars are not
         return updates
 
-    def _price_now(self, item: _Working, price: Decimal) -> Decimal | None:
-        if item.takes(price):
-            return self._slipped(item.order, price)
-        limit = item.request.limit_price or ZERO
-        crossed = price <= limit if item.order.side is Side.BUY else price >= limit
-        return limit if crossed else None
-
-    def _price_in(self, item: _Working, bar: Bar) -> Decimal | None:
-        opened, low, high = exact(bar.open), exact(bar.low), exact(bar.high)
-        at_open = item.takes(opened)
-        if item.takes(low):
-            stop = item.request.stop_price
-            met = opened if at_open or stop is None else stop
-            return min(max(self._slipped(item.order, met), low), high)
-        limit = item.request.limit_price or ZERO
-        if item.order.side is Side.BUY:
-            return min(limit, opened) if low <= limit else None
-        return max(limit, opened) if high >= limit else None
-
-    def _slipped(self, order: VenueOrder, price: Decimal) -> Decimal:
-        """A little worse, rounded to the tick against the taker."""
-        instrument = self._instrument(order.ticker)
-        tick = instrument.tick_size if instrument is not None else Decimal("0.01")
-        rounding = ROUND_CEILING if order.side is Side.BUY else ROUND_FLOOR
-        worse = price * (1 + self._options.slippage * order.side.sign)
-        return (worse / tick).to_integral_value(rounding) * tick
-
-    def _fill(self, item: _Working, price: Decimal, now: datetime) -> list[OrderUpdate]:
+    def _fill(self, item: Resting, price: Decimal, now: datetime) -> list[OrderUpdate]:
         order = item.order
         rest = order.qty - order.filled_qty
-        qty = self._portion(order, rest)
+        qty = self._terms.portion(order, rest)
         if order.side is Side.BUY and qty * price * (1 + self._options.fee_rate) > self.book.cash:
             return [OrderUpdate(self._finish(replace(order, reason="out of cash"), S.CANCELED, now))]
-        fee, currency = self._fee(order, qty, price)
+        fee, currency = self._terms.fee(order, qty, price)
         execution = Execution(
             execution_id=f"sim-x{len(self.book.executions) + 1}",
             venue_order_id=order.venue_order_id,
@@ -275,7 +169,7 @@ class MatchingEngine:
             time=now,
             fee_currency=currency,
         )
-        self._account(execution)
+        self.book.account(execution)
         filled = order.filled_qty + qty
         paid = (order.avg_fill_price or ZERO) * order.filled_qty + qty * price
         state = S.FILLED if filled == order.qty else S.PARTIALLY_FILLED
@@ -288,39 +182,13 @@ class MatchingEngine:
             stop_filled_qty=order.stop_filled_qty + qty if item.triggered else order.stop_filled_qty,
         )
         self.book.orders[order.venue_order_id] = changed
-        item.order = changed
         if state is S.FILLED:
-            self._working[order.ticker].pop(order.venue_order_id)
-        elif item.request.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}:
+            self._resting.remove(changed)
+            return [OrderUpdate(changed, execution)]
+        self._resting.changed(item, changed)
+        if item.request.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}:
             return [OrderUpdate(changed, execution), OrderUpdate(self._finish(changed, S.CANCELED, now))]
         return [OrderUpdate(changed, execution)]
-
-    def _fee(self, order: VenueOrder, qty: Decimal, price: Decimal) -> tuple[Decimal, str]:
-        """The fee and its currency, empty for the quote currency."""
-        base, slash, _ = order.ticker.partition("/")
-        if self._options.fees_in_base and slash and order.side is Side.BUY:
-            return (qty * self._options.fee_rate).quantize(_BASE_PLACES, ROUND_CEILING), base
-        return (qty * price * self._options.fee_rate).quantize(_QUOTE_PLACES), ""
-
-    def _portion(self, order: VenueOrder, rest: Decimal) -> Decimal:
-        if not self._options.partial_chance or self._uniform() >= self._options.partial_chance:
-            return rest
-        instrument = self._instrument(order.ticker)
-        lot = instrument.lot_size if instrument is not None else Decimal(1)
-        return max((rest / 2 / lot).to_integral_value(ROUND_FLOOR) * lot, min(lot, rest))
-
-    def _account(self, execution: Execution) -> None:
-        self.book.executions.append(execution)
-        notional = execution.qty * execution.price
-        self.book.cash -= notional * execution.side.sign + execution.quote_fee
-        holding = self.book.holdings.setdefault(execution.ticker, Holding())
-        if execution.side is Side.BUY:
-            credited = execution.qty - execution.base_fee
-            holding.qty, holding.cost = holding.qty + credited, holding.cost + notional
-        else:
-            average = holding.average
-            holding.qty -= execution.qty
-            holding.cost = holding.cost - average * execution.qty if holding.qty else ZERO
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -329,10 +197,10 @@ class MatchingEngine:
         return None if name is None else self.book.orders[name]
 
     def working(self) -> list[VenueOrder]:
-        return [item.order for waiting in self._working.values() for item in waiting.values()]
+        return list(self._resting)
 
-    def working_tickers(self) -> Iterable[str]:
-        return [ticker for ticker, waiting in self._working.items() if waiting]
+    def working_tickers(self) -> list[str]:
+        return self._resting.tickers()
 
     def holding(self, ticker: str) -> Holding:
         return self.book.holdings.get(ticker, _NOTHING)
@@ -345,12 +213,9 @@ class MatchingEngine:
 
     def buying_power(self) -> Decimal:
         """Cash less what resting buys may take."""
-        taken = ZERO
-        for waiting in self._working.values():
-            for item in waiting.values():
-                if item.order.side is Side.BUY:
-                    price = item.order.limit_price or self.price(item.order.ticker) or ZERO
-                    taken += (item.order.qty - item.order.filled_qty) * price
+        taken = self._resting.bidding
+        for item in self._resting.market_buys:
+            taken += item.open_qty * (self.price(item.order.ticker) or ZERO)
         return self.book.cash - taken
 
     def positions_value(self) -> Decimal:
@@ -361,35 +226,6 @@ class MatchingEngine:
             if qty:
                 price = prices.get(ticker)
                 if isinstance(price, float):  # as ``price`` does: a replay asks at every bar
-                    price = prices[ticker] = Decimal(repr(price))
+                    price = prices[ticker] = exact(price)
                 total += qty * (holding.average if price is None else price)
         return total
-
-
-_NOTHING = Holding()
-
-
-def exact(value: float) -> Decimal:
-    """The decimal that a price in a file says: shortest text that is the same float."""
-    return Decimal(repr(value))
-
-
-def _check_pair(request: OrderRequest, instrument: Instrument) -> None:
-    stop, limit = request.stop_price or ZERO, request.limit_price or ZERO
-    if not instrument.protective_pair:
-        raise OrderRefused("no_pairs", f"{request.ticker} holds no take-profit and stop-loss as one order")
-    if request.side is not Side.SELL or request.type is not OrderType.LIMIT or not 0 < stop < limit:
-        raise OrderRefused("bad_pair", f"a pair sells at a limit with a stop below it, not at {limit} with {stop}")
-
-
-def _request_of(order: VenueOrder) -> OrderRequest:
-    return OrderRequest(
-        order.client_order_id or order.venue_order_id,
-        order.ticker,
-        order.side,
-        order.qty,
-        order.type,
-        TimeInForce.GTC,
-        order.limit_price,
-        stop_price=order.stop_price,
-    )

@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 from shared.bots import BotSettings
 from shared.clock import TradingCalendar
 from shared.errors import ConfigError
+from worker.core.fills import EngineOptions, exact
 from worker.core.ledger import Change
-from worker.core.matching import EngineOptions, exact
 from worker.core.trades import SECOND, Trade, moment_of
 from worker.core.types import Instrument, LastPrice, OrderType, Side
 from worker.feeds.trade_files import TRADES_A_BAR

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from shared.clock import ManualClock, TradingCalendar
 from shared.errors import ConfigError
-from worker.core.matching import EngineOptions, exact
+from worker.core.fills import EngineOptions, exact
 from worker.core.risk import Denial
 from worker.core.types import Bar, Instrument, OrderType
 from worker.feeds.bars import BarSeries, open_at, session_hours

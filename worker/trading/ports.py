@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,6 +17,7 @@ from worker.core.orders import Order
 from worker.core.positions import Position
 from worker.core.risk import DayCounters, Denial
 from worker.core.stats import Stats
+from worker.core.types import AccountState, VenuePosition
 
 
 class Switches(msgspec.Struct, frozen=True, gc=False):
@@ -57,6 +58,27 @@ class Flight:
     """One order on its way; ``unresolved`` where it ends without telling whether the venue has the order."""
 
     unresolved: bool = False
+
+
+class VenueRead(Protocol):
+    """What a venue read found; ``read_at`` is when it began. See ``reconcile.Snapshot``."""
+
+    @property
+    def read_at(self) -> datetime: ...
+
+    @property
+    def positions(self) -> Sequence[VenuePosition]: ...
+
+    @property
+    def account(self) -> AccountState: ...
+
+    @property
+    def external(self) -> frozenset[str]:
+        """Tickers that others hold or work in."""
+
+    @property
+    def drift(self) -> str:
+        """Why only exits are sent, else empty."""
 
 
 class Gate(Protocol):

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from shared.clock import ManualClock, TradingCalendar
 from shared.store import Store
 from tests.builders import NOW, order
-from worker.core.matching import EngineOptions
+from worker.core.fills import EngineOptions
 from worker.core.types import Instrument, OrderState, OrderType
 from worker.trading.book import RedisBook
 from worker.trading.desk import OrderDesk

@@ -16,9 +16,9 @@ from worker.core.positions import Position
 from worker.core.risk import HELD_BY_OTHERS, DayCounters
 from worker.core.stats import outcome_of
 from worker.core.types import Effect, OrderState, VenuePosition
-from worker.trading.cycle import unrealized
 from worker.trading.desk import UNRESOLVED, OrderDesk
 from worker.trading.ports import Book
+from worker.trading.profit import unrealized
 from worker.trading.reconcile import Snapshot
 
 ZERO = Decimal(0)
@@ -76,7 +76,7 @@ class AccountView:
         return ZERO if mark is None else mark.signed_qty
 
     def profit(self) -> Decimal | None:
-        """The day's profit as the loss limit sees it (``cycle.day_pnl``); None where it is not known."""
+        """The day's profit as the loss limit sees it (``profit.day_pnl``); None where it is not known."""
         total = self._profit
         if total is None:
             tally = self._book.stats().by_day.get(self._today)

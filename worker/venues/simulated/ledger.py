@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
-from worker.core.matching import Book, Holding
 from worker.core.types import Execution, VenueOrder
+from worker.core.venue_book import Book, Holding
 from worker.venues.simulated.codec import dump_execution, dump_order, load_execution, load_order
 
 _SCHEMA = """

@@ -9,7 +9,9 @@ from decimal import Decimal
 
 from shared.clock import Clock
 from shared.errors import OrderNotFound, VenueAmbiguous, VenueRejected, VenueUnavailable
-from worker.core.matching import DUPLICATE_ID, Book, EngineOptions, MatchingEngine, OrderRefused
+from worker.core.fills import EngineOptions
+from worker.core.matching import MatchingEngine
+from worker.core.refusal import DUPLICATE_ID, OrderRefused
 from worker.core.types import (
     AccountState,
     Bar,
@@ -22,6 +24,7 @@ from worker.core.types import (
     VenueOrder,
     VenuePosition,
 )
+from worker.core.venue_book import Book
 from worker.venues.base import CancelOutcome, CancelResult, Capabilities, SendGuard
 
 ZERO = Decimal(0)

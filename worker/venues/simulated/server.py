@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from aiohttp import WSMsgType, web
 
 from shared.clock import Clock
-from worker.core.matching import DUPLICATE_ID, MatchingEngine, OrderRefused
+from worker.core.matching import MatchingEngine
+from worker.core.refusal import DUPLICATE_ID, OrderRefused
 from worker.core.types import OrderUpdate
 from worker.venues.simulated.codec import (
     dump_execution,
