@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import random
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,16 +22,33 @@ PASSWORD = "test-password"
 
 
 def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on, nor takes by chance before the test does.
+
+    The kernel hands out ports of its own range to every socket that asks for none, so that one of those is gone now and
+    then when a server of the test's binds it; these are of below that range, each process going on from a place of its
+    own.
+    """
+    for port in _candidates(os.getpid()):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("unreachable: the candidates have no end")
+
+
+@cache
+def _candidates(pid: int) -> Iterator[int]:
+    first, beyond = 10_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = range(first, max(beyond, first + 1000))
+    start = random.Random(pid).randrange(len(ports))
+    return itertools.cycle([*ports[start:], *ports[:start]])
 
 
 def eventually(
     condition: Callable[[], object],
-    deadline_seconds: float = 30.0,
+    deadline_seconds: float = 60.0,
     what: str = "",
     tell: Callable[[], str] | None = None,
 ) -> object:

@@ -33,7 +33,7 @@ class RedisCase:
 
     def __init__(self, store: Store, url: str) -> None:
         self.store = store
-        gate = RedisGate(url, store.keys, "default")
+        gate = RedisGate(url, store.keys, "default", timeout_seconds=30)
         gate.owner = "us"
         self.gate: Gate = gate
         self.book: Book = RedisBook(store, "default", CALENDAR)
@@ -358,12 +358,13 @@ def test_admit_when_redis_forgot_the_script_knows_it_again(store: Store, redis_s
 def test_admit_when_each_of_its_round_trips_is_slow_has_one_time_for_all(
     how: str, store: Store, redis_server: RedisServer
 ) -> None:
-    """Two trips of 0.2 s are each within the 250 ms of the gate, together they are not: nothing may be sent after."""
+    """Two trips of 0.8 s are each within the gate's time, 1.2 s here, together they are not: nothing may leave."""
     case, judged = RedisCase(store, redis_server.url), switches()
     case.documents(judged)
     proxy = FaultProxy(redis_server.port)
     proxy.start()
-    gate = RedisGate(redis_server.url.replace(str(redis_server.port), str(proxy.port)), store.keys, "default")
+    url = redis_server.url.replace(str(redis_server.port), str(proxy.port))
+    gate = RedisGate(url, store.keys, "default", timeout_seconds=1.2)
     gate.owner = "us"
     case.gate = gate
     try:
@@ -372,7 +373,7 @@ def test_admit_when_each_of_its_round_trips_is_slow_has_one_time_for_all(
             proxy.reset()
         else:
             store.client.script_flush()
-        proxy.delay(0.2)
+        proxy.delay(0.4)  # each way
         with pytest.raises(StoreUnreachable):
             ask(case, judged, order("sbe1r0123456702", ticker="MSFT"))
         proxy.heal()

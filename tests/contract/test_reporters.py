@@ -32,12 +32,14 @@ SECRETS = (telegram.TOKEN, webhook.SECRET)
 
 @dataclass
 class Case:
-    """A reporter, what its receiver holds as text, and how to make the receiver misbehave."""
+    """A reporter, what its receiver holds as text, and how to make the receiver misbehave; ``hasty`` is one
+    that waits half a second for an answer."""
 
     reporter: Reporter
     received: Callable[[], str]
     lie: Callable[..., None]
     broken: Reporter
+    hasty: Reporter | None = None
 
 
 def _nobody(*_: Any) -> None:
@@ -46,22 +48,23 @@ def _nobody(*_: Any) -> None:
 
 def telegram_case(stack: ExitStack, _store: Store) -> Case:
     server = stack.enter_context(TelegramServer())
-    api = TelegramApi(telegram.TOKEN, server.url, 0.5)
     return Case(
-        TelegramReporter(api, CHAT),
+        TelegramReporter(TelegramApi(telegram.TOKEN, server.url, 30), CHAT),
         lambda: "\n".join(server.texts(CHAT)),
         lambda *lies: server.lie("sendMessage", *lies),
-        TelegramReporter(TelegramApi(telegram.TOKEN, f"http://127.0.0.1:{free_port()}", 0.5), CHAT),
+        TelegramReporter(TelegramApi(telegram.TOKEN, f"http://127.0.0.1:{free_port()}", 30), CHAT),
+        TelegramReporter(TelegramApi(telegram.TOKEN, server.url, 0.5), CHAT),
     )
 
 
 def webhook_case(stack: ExitStack, _store: Store) -> Case:
     server = stack.enter_context(WebhookServer())
     return Case(
-        WebhookReporter(server.address, webhook.SECRET, SystemClock(), 0.5),
+        WebhookReporter(server.address, webhook.SECRET, SystemClock(), 30),
         lambda: "\n".join(line for found in server.received for line in found["lines"]),
         lambda *lies: server.lie(webhook.PATH, *lies),
-        WebhookReporter(f"http://127.0.0.1:{free_port()}/{telegram.TOKEN}", webhook.SECRET, SystemClock(), 0.5),
+        WebhookReporter(f"http://127.0.0.1:{free_port()}/{telegram.TOKEN}", webhook.SECRET, SystemClock(), 30),
+        WebhookReporter(server.address, webhook.SECRET, SystemClock(), 0.5),
     )
 
 
@@ -105,8 +108,9 @@ def remote(request: pytest.FixtureRequest, store: Store) -> Iterator[Case]:
 
 def refused_with(case: Case, *lies: Any) -> ReportError:
     case.lie(*lies)
+    reporter = case.hasty if "slow" in lies and case.hasty is not None else case.reporter
     with pytest.raises(ReportError) as caught:
-        case.reporter.report(REPORT, NoProgress())
+        reporter.report(REPORT, NoProgress())
     assert not any(secret in str(caught.value) for secret in SECRETS)
     return caught.value
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from shared.access import Access
 from shared.clock import SystemClock
@@ -78,6 +78,7 @@ def chromium() -> Iterator[Browser]:
         if os.environ.get("CI"):
             pytest.fail(f"Chromium is absent: {CHROMIUM} (apt-get install chromium)")
         pytest.skip(f"Chromium is absent: {CHROMIUM} (apt-get install chromium)")
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield browser
@@ -93,7 +94,7 @@ def web_url(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
         command = [sys.executable, "-m", "worker", "worker", "web"]
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
-        eventually(_answers(url), what="the web answers")
+        eventually(_answers(url), 90, what="the web answers")
         yield url
     finally:
         process.terminate()

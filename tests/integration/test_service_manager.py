@@ -57,7 +57,7 @@ class Worker:
 
     def told(self, word: str, times: int = 1) -> None:
         """Wait until it has said that word so often."""
-        eventually(self.manager.hears(word, times), what=f"{word} {times} times; heard {self.manager.heard!r}")
+        eventually(self.manager.hears(word, times), 90, what=f"{word} {times} times; heard {self.manager.heard!r}")
 
     def drain(self) -> int:
         """SIGTERM, its farewell, and its exit code."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from shared.clock import Clock, TradingCalendar
 from shared.errors import VenueBusy, VenueError
 from worker.trading.book import RedisBook
-from worker.trading.cycle import day_pnl
 from worker.trading.fence import Fence
 from worker.trading.halt import LOSS, MISMATCH, HaltRequest
+from worker.trading.profit import day_pnl
 from worker.trading.reconcile import Reconciler, Snapshot, unresolved_ids
 from worker.trading.status import TraderStatus
 from worker.trading.switches import SwitchReader

@@ -18,7 +18,7 @@ from shared.store import MAX_RECORD_BYTES, Store
 from worker.core.types import Prediction, VenuePosition
 from worker.core.wire import dump_position
 from worker.failpoints import failpoint
-from worker.trading.cycle import CycleReport
+from worker.trading.cycle_run import CycleReport
 from worker.trading.ports import Book
 
 _SHOWN = 20

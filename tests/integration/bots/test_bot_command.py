@@ -66,9 +66,8 @@ def test_bot_run_when_in_the_foreground_trades_tells_each_event_as_a_line_and_dr
     assert foreground.lines()[0] | {"time": ""} == {
         "time": "", "event": "started", "bot_id": 7, "account": "default", "venue": "simulated", "mode": "simulated",
     }  # fmt: skip
-    states = [(o["side"], o["state"]) for o in foreground.events("order")]
-    assert ("buy", "FILLED") in states
-    assert ("sell", "ACCEPTED") in states
+    states = {("buy", "FILLED"), ("sell", "ACCEPTED")}
+    eventually(lambda: states <= {(o["side"], o["state"]) for o in foreground.events("order")}, what="both orders told")
     assert stack.json("bot:7")["symbol"] == "AAPL"
     second = sixbot(stack, "bot", "run", "--bot-id", "7")
     assert second.returncode == 1

@@ -93,7 +93,7 @@ def test_bot_at_alpaca_when_fills_come_in_parts_has_pairs_that_follow_and_every_
     held(stack)
     stack.bot(7, holding_time=0.5)
     assert stack.await_closed(3)["exit_reason"] == "TIMEOUT"
-    stack.bot(7, enabled=False)
+    stack.bot(7, holding_time=0.5, enabled=False)  # it may be in again by now
     stack.await_bot(7, "nothing open", lambda s: not s["positions"])
     agree(stack, broker, cash)
 
@@ -189,7 +189,7 @@ def test_bot_at_alpaca_when_its_trader_is_killed_in_any_state_finds_its_pair_and
     eventually(lambda: stack.market.stream.connections == 0, what="the dead trader's connection to end")
     stack.market.trade(100)  # heard by nobody: what the next one hears first is a minute old
     stack.launch("trading", SIXBOT_FAILPOINT="submit.answered:2")
-    eventually(lambda: stack.beats("trading"), what="a heartbeat")
+    eventually(lambda: stack.beats("trading"), 90, what="a heartbeat")
     eventually(lambda: (stack.bot_status(7).get("model") or {"problem": 1})["problem"] is None, what="the model")
     stack.market.warm_up()
 

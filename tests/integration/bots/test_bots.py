@@ -28,10 +28,12 @@ from worker.trading.records import read_order
 
 
 def kept_orders(stack: BotStack) -> list[Order]:
-    """Every order of the session as Redis holds it, in the order of its intents."""
+    """Every order of the session as Redis holds it, in the order of its intents. One that was not sent, since this
+    machine let the trader wait too long between the gate and the venue, was decided again and is none of the session.
+    """
     names = [*stack.redis.zrange("orders:history", 0, -1), *stack.redis.smembers("orders:open")]  # type: ignore[misc]
     found = [read_order(stack.redis.hgetall(b"order:" + name)) for name in names]  # type: ignore[arg-type]
-    return sorted(found, key=lambda o: o.created_at)
+    return sorted((o for o in found if o.state is not OrderState.NOT_SENT), key=lambda o: o.created_at)
 
 
 def told(order: Order) -> tuple[object, ...]:
@@ -78,8 +80,8 @@ def test_bot_when_it_runs_leaves_positions_by_every_way_and_follows_changes_at_o
     assert sells(exchange) == [(OrderType.LIMIT, "10", "110.00")]
     entry = next(o for o in exchange.engine.book.orders.values() if o.side is Side.BUY)
     assert (entry.type, entry.limit_price) == (OrderType.LIMIT, 100)
-    # held too long, by a change that is in force without a restart
-    stack.bot(7, holding_time=0.5)
+    # held too long, by a change that is in force without a restart; off, so that it is not in again at once
+    stack.bot(7, holding_time=0.5, enabled=False)
     closed = stack.await_closed(1)
     assert (closed["exit_reason"], closed["bot_id"]) == ("TIMEOUT", "7")
     assert closed["confidence"].startswith("0.")
@@ -177,7 +179,7 @@ def test_bot_when_its_trader_is_killed_in_any_state_goes_on_with_exits_before_en
     stack: BotStack, exchange: ExchangeServer
 ) -> None:
     stack.market.premium = 1.0
-    begin(stack, max_positions=2)
+    begin(stack)
     # pending: the entry is found again and waited for; what fills meanwhile has its exit at once
     stack.await_bot(7, "a pending entry", lambda s: s.get("positions"))
     eventually(lambda: len(exchange.engine.working()) == 1, what="the entry at the venue")
@@ -187,6 +189,7 @@ def test_bot_when_its_trader_is_killed_in_any_state_goes_on_with_exits_before_en
     eventually(lambda: sells(exchange) == [(OrderType.LIMIT, "10", "110.00")], what="an exit for what filled")
     assert len(orders_of(exchange, Side.BUY)) == 1
     # active, and while nobody looked its exit was cancelled: another one comes before any entry
+    stack.bot(7, max_positions=2)
     before = len(exchange.engine.book.orders)
     restart(stack, lambda: [exchange.engine.cancel(o.venue_order_id, now()) for o in exchange.engine.working()])
     stack.await_bot(7, "an exit and an entry", lambda _s: len(exchange.engine.book.orders) > before + 1)
@@ -256,8 +259,9 @@ def test_bots_when_several_run_in_one_worker_do_not_stand_in_each_others_way(
         (OrderType.LIMIT, "10", "110.00"),
         (OrderType.LIMIT, "5", "120.00"),
     ]
-    assert stack.bot_status(10)["config_error"].startswith("account: ")
-    assert (stack.bot_status(11)["state"], "model 5" in stack.bot_status(11)["model"]["problem"]) == ("no_model", True)
+    eventually(lambda: str(stack.bot_status(10).get("config_error")).startswith("account: "), what="no such account")
+    eventually(lambda: stack.bot_status(11).get("state") == "no_model", what="no such model")
+    assert "model 5" in stack.bot_status(11)["model"]["problem"]
     stack.bot(9, symbol="no symbol")
     eventually(lambda: str(stack.bot_status(9).get("config_error")).startswith("symbol: "), what="the refusal")
     stack.market.trade(111)
@@ -272,15 +276,15 @@ def test_bots_when_several_run_in_one_worker_do_not_stand_in_each_others_way(
     exchange.set_price("MSFT", Decimal(94))
     closed = stack.await_closed(2)
     assert (closed["bot_id"], closed["exit_reason"]) == ("8", "SL_HIT")
-    assert stack.bot_status(9)["unprotected_seconds_total"] > 0
-    assert stack.status("last_error") is None
+    eventually(lambda: stack.bot_status(9)["unprotected_seconds_total"] > 0, what="a count of what is unprotected")
+    stack.await_status("last_error", None)
 
 
 def stream_is_silent(stack: BotStack) -> None:
     """The feed's server takes no one any more."""
     stack.market.stream.refuse = HTTPStatus.SERVICE_UNAVAILABLE
     stack.market.stream.drop()
-    eventually(lambda: stack.bot_status(8)["state"] == "no_feed", what="the silence to be noticed")
+    eventually(lambda: stack.bot_status(8).get("state") == "no_feed", what="the silence to be noticed")
 
 
 def test_position_when_its_symbol_alone_falls_silent_is_watched_at_the_venues_price(

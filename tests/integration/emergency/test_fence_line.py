@@ -104,7 +104,7 @@ def test_fence_when_redis_hangs_is_given_up_within_its_time_and_raised_later(
     own_redis: RedisServer, tmp_path: Path
 ) -> None:
     assert own_redis.process is not None
-    store = Store(connect(own_redis.url, timeout_seconds=0.3))
+    store = Store(connect(own_redis.url, timeout_seconds=1))
     line = FenceLine(store)
     memory, pending = MemoryFile(tmp_path / "emergency-default.json"), list[Callable[[], None]]()
     late = threading.Event()

@@ -184,7 +184,7 @@ def test_stop_when_redis_is_lost_cancels_entries_without_it_and_reports_when_it_
 ) -> None:
     client = connect(own_redis.url)
     store = Store(client)
-    with Running(tmp_path / "home", own_redis.url, redis_lost_stop_seconds=0.5) as running:
+    with Running(tmp_path / "home", own_redis.url, redis_lost_stop_seconds=1) as running:
         turn_on(store)
         running.venue.place(ENTRY)
         own_redis.stop()

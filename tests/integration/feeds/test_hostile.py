@@ -152,8 +152,12 @@ def test_feed_when_its_subscription_is_refused_is_not_live(server: BinanceServer
     feed, notes = BinanceFeed(["BTCUSDT"], server.url, stale_seconds=1.0), Notes()
     feed.start(notes)
     eventually(lambda: server.connections, what="a connection")
-    server.send('{"error":{"code":2,"msg":"Invalid request: unknown stream"},"id":1}')
-    eventually(lambda: feed.stats.last_error == "the server says 2: Invalid request: unknown stream", what="its words")
+
+    def told() -> bool:
+        server.send('{"error":{"code":2,"msg":"Invalid request: unknown stream"},"id":1}')
+        return feed.stats.last_error == "the server says 2: Invalid request: unknown stream"
+
+    eventually(told, what="its words")
     eventually(lambda: feed.stats.reconnects >= 1, what="another attempt")
     assert notes.events == []
     feed.close()

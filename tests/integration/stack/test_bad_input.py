@@ -50,7 +50,7 @@ def resume(stack: Stack) -> None:
 
 def refused(stack: Stack, key: str) -> None:
     stack.await_status("active", False)
-    assert stack.status("stop_reason") == "invalid_settings"
+    stack.await_status("stop_reason", "invalid_settings")
     eventually(lambda: key in str(stack.status("last_error")), what=f"{key} in {stack.status('last_error')}")
     assert sorted(stack.alive()) == WORKERS
 

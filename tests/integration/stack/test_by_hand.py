@@ -22,6 +22,11 @@ def held(stocks: Stack) -> list[tuple[str, str]]:
     return [(p["ticker"], p["qty"]) for p in stocks.json("portfolio_positions") or []]
 
 
+def await_active(stocks: Stack) -> None:
+    stocks.await_status("active", True)
+    stocks.await_status("state", "ACTIVE")
+
+
 def closed(stocks: Stack, ticker: str, reason: str, price: str, pnl: str) -> bool:
     row = position_of(stocks, ticker)
     kept = (row.get("status"), row.get("exit_reason"), row.get("exit_price"), row.get("realized_pnl"))
@@ -45,7 +50,7 @@ def test_position_when_closed_by_hand_or_by_a_stop_is_closed_in_every_key_and_tr
     assert stocks.redis.hget(f"order:{hand['id']}", "bot_id") == b"EXTERNAL"
     stats = stocks.json("stats")
     assert (stats["wins"], stats["total_pnl"], stats["by_ticker"]["AAPL"]["pnl"]) == (1, 3.5, 3.5)
-    assert (stocks.status("active"), stocks.status("state")) == (True, "ACTIVE")
+    await_active(stocks)
 
     stocks.kill("trading")
     broker.by_hand("MSFT", "sell", "1", "98.00")
@@ -56,7 +61,7 @@ def test_position_when_closed_by_hand_or_by_a_stop_is_closed_in_every_key_and_tr
     eventually(lambda: held(stocks) == [], what=f"no position left: {held(stocks)}")
     assert stocks.json("stats")["total_pnl"] == 1.5
     stocks.trade_until(5, "filled", AAPL=0.08)  # neither halted nor frozen
-    assert (stocks.status("active"), stocks.status("state")) == (True, "ACTIVE")
+    await_active(stocks)
     assert stocks.json("stop_report") is None or stocks.json("stop_report")["reason"] != "reconcile_mismatch"
 
     stocks.set("predictions", "{}")
@@ -67,8 +72,7 @@ def test_position_when_closed_by_hand_or_by_a_stop_is_closed_in_every_key_and_tr
     )
     assert stocks.json("stop_report")["reason"] == "emergency_stop"
     stocks.set("trading_settings", ON)
-    stocks.await_status("active", True)
-    assert stocks.status("state") == "ACTIVE"
+    await_active(stocks)
 
 
 def test_position_when_added_to_by_hand_is_no_drift_and_still_sold_by_us(stocks: Stack, broker: AlpacaServer) -> None:
@@ -94,7 +98,7 @@ def test_position_when_added_to_by_hand_is_no_drift_and_still_sold_by_us(stocks:
 
     eventually(sold, what=f"our own share to be sold: {position_of(stocks, 'AAPL')} {stocks.json('trading_status')}")
     eventually(lambda: held(stocks) == [("AAPL", "5")], what="the hand's five to be left")
-    assert stocks.status("state") == "ACTIVE"
+    await_active(stocks)
 
 
 def test_orders_of_others_when_of_every_kind_disturb_nothing_and_are_cancelled_by_a_stop(
@@ -109,10 +113,13 @@ def test_orders_of_others_when_of_every_kind_disturb_nothing_and_are_cancelled_b
     for order in shown:
         assert stocks.redis.hget(f"order:{order['id']}", "bot_id") == b"EXTERNAL"
     assert stocks.redis.scard("orders:open") == len(shown) - 1
-    assert (stocks.status("state"), stocks.status("last_error")) == ("ACTIVE", None)
+    await_active(stocks)
+    stocks.await_status("last_error", None)
     stocks.set("trading_settings", OFF)
     report = stocks.await_stopped("emergency_stop")
     assert broker.open_ids() == []
     assert report["orders_canceled"] == len(shown) - 1
     eventually(lambda: stocks.redis.scard("orders:open") == 0, what="the cancels to be seen")
-    eventually(lambda: [p["qty"] for p in stocks.json("portfolio_positions")] == ["1", "3"], what="both positions")
+    eventually(
+        lambda: [p["qty"] for p in stocks.json("portfolio_positions") or []] == ["1", "3"], what="both positions"
+    )

@@ -43,7 +43,7 @@ def test_intent_when_found_at_start_freezes_its_ticker_and_is_taken_up_however_l
     eventually(lambda: stocks.redis.hget(f"order:{name}", "state") == b"FILLED", 60, what="the order after all")
     eventually(lambda: stocks.redis.hget(f"position:{name}", "quantity") == b"1", what="its position")
     assert dict(broker.posts) == {name: 1}
-    assert stocks.status("state") == "ACTIVE"
+    stocks.await_status("state", "ACTIVE")
 
 
 def test_absent_order_when_resolved_by_hand_frees_its_ticker(stocks: Stack, broker: AlpacaServer) -> None:

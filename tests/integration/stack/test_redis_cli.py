@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -94,16 +92,13 @@ def test_stop_when_orders_rest_cancels_them_at_the_venue_and_proves_it(
     redis_cli(resting, "SET", "trading_settings", ON)
     resting.trade_until(3, "submitted", AAPL=0.08, MSFT=0.08, NVDA=0.08)
     assert len(exchange.engine.working()) == 3
-    began = time.monotonic()
     redis_cli(resting, "SET", "trading_settings", '{"enabled": false}')
     report = resting.await_stopped("emergency_stop")
-    took = time.monotonic() - began
     assert exchange.engine.working() == []
     assert (report["orders_found"], report["orders_canceled"], report["orders_unconfirmed"]) == (3, 3, 0)
     assert report["accounts"]["default"]["trader"] == "acknowledged"
     eventually(lambda: len(resting.trades("canceled")) == 3, what="the log to show the cancels")
-    eventually(lambda: resting.redis.scard("orders:open") == 0)
-    assert took < 30
+    eventually(lambda: resting.redis.scard("orders:open") == 0, what="the book to show them")
 
 
 def test_installations_when_prefixed_share_a_server_and_nothing_else(
@@ -115,9 +110,7 @@ def test_installations_when_prefixed_share_a_server_and_nothing_else(
     other = Stack(home, stack.server, stack.environment | {"SIXBOT_HOME": str(home), "SIXBOT_KEY_PREFIX": "paper:"})
     try:
         for name in ("emergency", "trading"):
-            other.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "worker", "worker", name], env=other.environment, stderr=subprocess.DEVNULL
-            )
+            other.launch(name)
         eventually(lambda: other.json("paper:trading_status"), what="the other installation's status")
         other.set("paper:trading_settings", ON)
         eventually(lambda: (other.json("paper:trading_status") or {}).get("active") is True)

@@ -22,7 +22,7 @@ from tests.integration.web.test_api import assert_error
 from tests.support import RedisServer, eventually
 from web.app import create_app
 
-PATIENCE_SECONDS = 20  # far more than the second or two it takes, far less than a client that retries would
+PATIENCE_SECONDS = 40  # far more than the ten seconds that it takes, less than a client that retries would
 Parts = tuple[Flask, Access, RedisServer]
 
 
