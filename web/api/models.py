@@ -37,19 +37,33 @@ def list_models() -> Response:
 @takes_at_most(MODEL_TEXT_BYTES + FORM_BYTES)
 @requires("control")
 def upload() -> Response:
-    """Upload a LightGBM text file (multipart: `file`, `symbol`, `name`); a job judges it before anything uses it."""
-    sent = request.files.get("file")
-    if sent is None:
-        raise ApiError(400, "invalid_model", "send the model as the multipart field `file`", "file")
-    name = request.form.get("name") or sent.filename or "model"
-    raw = sent.read()
-    sent.close()
-    document = _registry().upload(raw, name, request.form.get("symbol", "*"), actor())
+    """Upload a LightGBM text (multipart: `file`, `symbol`, `name`; or the body, `?symbol=&name=`); a job judges it.
+
+    Nothing uses it before it is judged.
+    """
+    raw, name, symbol = _sent()
+    document = _registry().upload(raw, name, symbol, actor())
     job = _validate(document["id"])
     response = tagged_json(document | {"job": job, "hint": _hint(document["id"], job)})
     response.status_code = 201
     response.headers["Location"] = f"/api/models/{document['id']}"
     return response
+
+
+def _sent() -> tuple[bytes, str, str]:
+    """A model's text, its name and its symbol, from a form or as they stand."""
+    if request.mimetype not in ("multipart/form-data", "application/json"):  # curl calls any body a form
+        raw = request.get_data()
+        if raw:
+            return raw, request.args.get("name") or "model", request.args.get("symbol", "*")
+    sent = request.files.get("file")
+    if sent is None:
+        raise ApiError(400, "invalid_model", "send the model as the multipart field `file`, or as the body", "file")
+    name = request.form.get("name") or (sent.filename or "").replace("\\", "/").rpartition("/")[2] or "model"
+    try:
+        return sent.read(), name, request.form.get("symbol", "*")
+    finally:
+        sent.close()
 
 
 def _validate(model_id: int) -> str | None:

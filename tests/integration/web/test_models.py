@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from shared.keys import MODEL_TEXT_BYTES
 from shared.store import Store
 from tests.integration.web.conftest import TokenFor
 from tests.integration.web.test_api import assert_error
@@ -75,6 +76,32 @@ def test_upload_when_its_name_is_hostile_is_refused_by_field(
 ) -> None:
     assert_error(upload(client, token(), **fields), 400, "invalid_model", param)
     assert not store.client.exists("models")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_upload_when_the_text_is_the_body_is_taken_as_it_is(
+    client: FlaskClient, store: Store, token: TokenFor, kind: str | None
+) -> None:
+    answer = client.post("/api/models?name=bare&symbol=BTC/USD", data=TEXT, headers=token(), content_type=kind)
+    assert answer.status_code == 201
+    found = answer.get_json()
+    assert (found["name"], found["symbol"], found["size"]) == ("bare", "BTC/USD", len(TEXT))
+    assert store.client.get("model:1:text") == TEXT
+    assert_error(client.post("/api/models", data=b"", headers=token(), content_type=kind), 400, "invalid_model", "file")
+
+
+def test_upload_when_larger_than_any_model_is_read_to_its_end_and_refused(client: FlaskClient, token: TokenFor) -> None:
+    """A client that sends before it reads saw a broken pipe, not the reason."""
+    body = io.BytesIO(b"#" * (MODEL_TEXT_BYTES + 10**6))
+    answer = client.post("/api/models", input_stream=body, content_length=MODEL_TEXT_BYTES + 10**6, headers=token())
+    assert_error(answer, 413)
+    assert body.read() == b""
+
+
+def test_upload_when_only_its_file_names_it_has_that_files_name(client: FlaskClient, token: TokenFor) -> None:
+    data = {"file": (io.BytesIO(TEXT), "../../etc/model.txt")}
+    answer = client.post("/api/models", data=data, headers=token(), content_type="multipart/form-data")
+    assert answer.get_json()["name"] == "model.txt"
 
 
 def test_upload_when_there_is_no_file_says_what_is_missing(client: FlaskClient, token: TokenFor) -> None:
