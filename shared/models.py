@@ -31,7 +31,6 @@ CHANGE_OBJECTIVES = frozenset(
 )
 CLASS_OBJECTIVES = frozenset({"multiclass", "multiclassova"})
 PROBABILITY_OBJECTIVES = frozenset({"binary", "cross_entropy"}) | CLASS_OBJECTIVES
-STATES = ("uploaded", "validating", "valid", "invalid")
 _SYMBOL = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9./:_-]{0,39}")
 
 

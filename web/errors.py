@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -29,78 +30,78 @@ class ApiError(Exception):
         super().__init__(message)
 
 
-_MODEL_ERRORS = {ModelMissing: (404, "no_such_model"), ModelConflict: (409, "model_conflict")}
 _TYPES = {400: "invalid_request", 401: "authentication", 403: "permission", 404: "not_found", 409: "conflict"}
-
-
-def error_body(status: int, code: str, message: str, param: str | None = None, **extra: Any) -> dict[str, Any]:
-    """The one error shape."""
-    kind = _TYPES.get(status, "api_error" if status >= 500 else "invalid_request")
-    return {"error": {"type": kind, "code": code, "message": message, "param": param, "doc_url": DOCS}, **extra}
+_MODEL_ERRORS = {ModelMissing: (404, "no_such_model"), ModelConflict: (409, "model_conflict")}
+_KEPT_HEADERS = frozenset({"allow", "retry-after", "location"})
 
 
 def register_errors(app: Flask) -> None:
     """Map every error there is."""
+    for kind, translate in _TRANSLATED.items():
+        app.register_error_handler(kind, _answering(translate))
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _fault)
 
-    def answer(status: int, code: str, message: str, param: str | None = None, **extra: Any) -> Response:
-        if wants_json():
-            response = jsonify(error_body(status, code, message, param, **extra))
-        else:
-            response = make_response(render_template("error.html", status=status, message=message))
-        response.status_code = status
-        if status == 401:
-            response.headers["WWW-Authenticate"] = 'Bearer realm="sixbot"'
-        return response
 
-    @app.errorhandler(ApiError)
-    def _api(error: ApiError) -> Response:
-        return answer(error.status, error.code, error.message, error.param, **error.extra)
+def _answering(translate: Callable[[Any], ApiError]) -> Callable[[Exception], Response]:
+    return lambda error: _answer(translate(error))
 
-    @app.errorhandler(DocumentError)
-    def _document(error: DocumentError) -> Response:
-        return answer(400, "invalid_document", str(error), error.field)
 
-    @app.errorhandler(AccessError)
-    def _access(error: AccessError) -> Response:
-        return answer(400, "access", str(error))
+def _model(error: ModelError) -> ApiError:
+    status, code = _MODEL_ERRORS.get(type(error), (400, "invalid_model"))
+    field, colon, _ = str(error).partition(": ")
+    return ApiError(status, code, str(error), field if colon and field.isidentifier() else None)
 
-    @app.errorhandler(VersionConflict)
-    def _conflict(error: VersionConflict) -> Response:
-        return answer(412, "version_conflict", str(error))
 
-    @app.errorhandler(ModelError)
-    def _model(error: ModelError) -> Response:
-        status, code = _MODEL_ERRORS.get(type(error), (400, "invalid_model"))
-        field, colon, _ = str(error).partition(": ")
-        return answer(status, code, str(error), field if colon and field.isidentifier() else None)
+def _csrf(error: CSRFError) -> ApiError:
+    return ApiError(400, "csrf", f"The form is not from this session: reload the page. ({error.description})")
 
-    @app.errorhandler(StoreUnreachable)
-    def _away(_error: StoreUnreachable) -> Response:
-        return answer(503, "redis_unreachable", REMEDY)
 
-    @app.errorhandler(StoreRefused)
-    def _refused(error: StoreRefused) -> Response:
-        return answer(503, "redis_refused", f"Redis refused: {error}")
+_TRANSLATED: dict[type[Exception], Callable[[Any], ApiError]] = {
+    ApiError: lambda error: error,
+    DocumentError: lambda error: ApiError(400, "invalid_document", str(error), error.field),
+    AccessError: lambda error: ApiError(400, "access", str(error)),
+    VersionConflict: lambda error: ApiError(412, "version_conflict", str(error)),
+    ModelError: _model,
+    StoreUnreachable: lambda _error: ApiError(503, "redis_unreachable", REMEDY),
+    StoreRefused: lambda error: ApiError(503, "redis_refused", f"Redis refused: {error}"),
+    CSRFError: _csrf,
+}
+"""Our own errors, and what each is for the one who asked; Flask takes the nearest class."""
 
-    @app.errorhandler(CSRFError)
-    def _csrf(error: CSRFError) -> Response:
-        return answer(400, "csrf", f"The form is not from this session: reload the page. ({error.description})")
 
-    @app.errorhandler(HTTPException)
-    def _http(error: HTTPException) -> Response:
-        status = error.code or 500
-        if status == 413:
-            _read_to_its_end()
-        response = answer(status, error.name.lower().replace(" ", "_"), error.description or error.name)
-        for name, value in error.get_headers():
-            if name.lower() in {"allow", "retry-after", "location"}:
-                response.headers[name] = value
-        return response
+def _http(error: HTTPException) -> Response:
+    if error.code == 413:
+        _read_to_its_end()
+    code = error.name.lower().replace(" ", "_")
+    response = _answer(ApiError(error.code or 500, code, error.description or error.name))
+    for name, value in error.get_headers():
+        if name.lower() in _KEPT_HEADERS:
+            response.headers[name] = value
+    return response
 
-    @app.errorhandler(Exception)
-    def _fault(_error: Exception) -> Response:
-        logging.getLogger("web").exception("request failed: %s", request.path)
-        return answer(500, "internal", "Something went wrong here; the log of the web has it.")
+
+def _fault(_error: Exception) -> Response:
+    logging.getLogger("web").exception("request failed: %s", request.path)
+    return _answer(ApiError(500, "internal", "Something went wrong here; the log of the web has it."))
+
+
+def _answer(error: ApiError) -> Response:
+    if wants_json():
+        response = jsonify(_body(error))
+    else:
+        response = make_response(render_template("error.html", status=error.status, message=error.message))
+    response.status_code = error.status
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="sixbot"'
+    return response
+
+
+def _body(error: ApiError) -> dict[str, Any]:
+    """The one error shape."""
+    kind = _TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request")
+    told = {"type": kind, "code": error.code, "message": error.message, "param": error.param, "doc_url": DOCS}
+    return {"error": told, **error.extra}
 
 
 def _read_to_its_end() -> None:

@@ -14,7 +14,8 @@ import redis
 
 from tests.faults.venues import TrueOrder, Truth
 from worker.core import ids
-from worker.core.orders import STATUS, Order, micros
+from worker.core.order_states import STATUS
+from worker.core.orders import Order, micros
 from worker.core.positions import Position
 from worker.core.types import OrderState, Side
 from worker.trading.records import read_order, read_position

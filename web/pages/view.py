@@ -17,7 +17,6 @@ from web.api.status import trader
 from web.records import Records, stream_rows
 
 DASH = "–"
-OLD_SECONDS = 10
 SILENT_SECONDS = 75
 SHOWN_TRADES = 20
 CURVE_POINTS = 300

@@ -14,7 +14,8 @@ from decimal import Decimal
 import msgspec
 from msgspec.structs import replace
 
-from worker.core.orders import Claim, Order, counted
+from worker.core.order_totals import counted
+from worker.core.orders import Claim, Order
 from worker.core.positions import Position, add_fill
 from worker.core.types import Execution
 
@@ -93,7 +94,7 @@ class _Slices:
 
     def __init__(self, order: Order, executions: Iterable[Execution]) -> None:
         self._order = order
-        best = counted(order, executions)
+        best = counted(executions, order.filled_qty)
         self._fills = sorted(best, key=lambda e: (e.time, e.execution_id))
 
     def claim(self, claim: Claim, start: Decimal) -> Claim:

@@ -18,7 +18,8 @@ from shared.clock import rfc3339
 from shared.documents import json_number
 from shared.keys import TRADES_LOG_LENGTH
 from worker.core.foreign import Holdings, share_out
-from worker.core.orders import EXTERNAL, STATUS, Order, act, correct_fee, micros, observe
+from worker.core.order_states import STATUS
+from worker.core.orders import EXTERNAL, Order, act, correct_fee, micros, observe
 from worker.core.positions import Position, add_fill
 from worker.core.stats import Stats, outcome_of
 from worker.core.types import Effect, Execution, OrderState, Side, VenueOrder

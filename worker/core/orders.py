@@ -1,24 +1,19 @@
-"""The order: one record, one table of transitions, one function that takes in what a venue says.
-
-INTENT → SUBMITTED → ACCEPTED → PARTIALLY_FILLED → FILLED           NOT_SENT (never left this process)
-                         ↘ PENDING_CANCEL → CANCELED                REJECTED · EXPIRED · REPLACED
-any → UNKNOWN → (resolved by query) any, or ABSENT
-"""
+"""The order: one record, and one function that takes in what a venue says. Its states are in ``order_states``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
-from itertools import chain
 from math import ceil
-from operator import attrgetter
 
 import msgspec
 from msgspec.structs import replace
 
 from shared.clock import rfc3339
 from shared.errors import IllegalTransition
+from worker.core.order_states import FINAL, STANDING, TRANSITIONS
+from worker.core.order_totals import Totals, grown
 from worker.core.types import (
     Effect,
     Execution,
@@ -31,48 +26,6 @@ from worker.core.types import (
     VenueOrder,
 )
 
-S = OrderState
-_QUOTE_FEE, _BASE_FEE = attrgetter("quote_fee"), attrgetter("base_fee")
-
-FINAL = frozenset({S.FILLED, S.CANCELED, S.REJECTED, S.EXPIRED, S.REPLACED, S.NOT_SENT})
-"""States in which nothing works at the venue any more. UNKNOWN and ABSENT are not final: they may still surprise."""
-
-AT_VENUE = frozenset(
-    {
-        S.SUBMITTED,
-        S.ACCEPTED,
-        S.PARTIALLY_FILLED,
-        S.FILLED,
-        S.PENDING_CANCEL,
-        S.CANCELED,
-        S.REJECTED,
-        S.EXPIRED,
-        S.REPLACED,
-    }
-)
-"""States that a venue may tell; the others are our own knowledge, or lack of it."""
-
-TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
-    S.INTENT: AT_VENUE | {S.NOT_SENT, S.UNKNOWN},
-    S.SUBMITTED: (AT_VENUE - {S.SUBMITTED}) | {S.UNKNOWN},
-    S.ACCEPTED: (AT_VENUE - {S.SUBMITTED, S.ACCEPTED}) | {S.UNKNOWN},
-    S.PARTIALLY_FILLED: frozenset(
-        {S.FILLED, S.PENDING_CANCEL, S.CANCELED, S.EXPIRED, S.REPLACED, S.REJECTED, S.UNKNOWN}
-    ),
-    S.PENDING_CANCEL: frozenset(
-        {S.ACCEPTED, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED, S.REPLACED, S.REJECTED, S.UNKNOWN}
-    ),
-    S.UNKNOWN: AT_VENUE | {S.NOT_SENT, S.ABSENT},
-    S.ABSENT: AT_VENUE | {S.NOT_SENT},
-    S.NOT_SENT: AT_VENUE,
-    S.CANCELED: frozenset({S.FILLED}),
-    S.EXPIRED: frozenset({S.FILLED}),
-    S.REPLACED: frozenset({S.FILLED}),
-    S.REJECTED: frozenset({S.PARTIALLY_FILLED, S.FILLED}),
-    S.FILLED: frozenset(),
-}
-"""Every arrow there is. What is absent is illegal: an act of ours raises, a late observer is dropped and recorded."""
-
 EXTERNAL = "EXTERNAL"
 """``bot_id`` of an order that is not ours: shown, but in no figure, no counter and no position of ours."""
 
@@ -80,9 +33,6 @@ GIVEN_UP = "resolved by hand: not there"
 """The note of an order that a person called absent; it is NOT_SENT, and may still surprise."""
 
 NO_STOP = "the venue holds no stop beside the limit"
-
-STANDING = frozenset({S.ACCEPTED, S.PARTIALLY_FILLED, S.PENDING_CANCEL})
-"""States in which an order surely works at the venue."""
 
 MICRO = Decimal(1_000_000)
 
@@ -170,7 +120,7 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     @property
     def never_worked(self) -> bool:
         """Whether it was refused or never left, as far as is known: no fill says otherwise."""
-        return self.state in {S.REJECTED, S.NOT_SENT} and not self.filled_qty
+        return self.state in {OrderState.REJECTED, OrderState.NOT_SENT} and not self.filled_qty
 
     @property
     def open_qty(self) -> Decimal:
@@ -206,15 +156,16 @@ def observe(order: Order, told: VenueOrder, executions: Iterable[Execution], now
     Totals only grow: from the executions where they cover the venue's cumulative quantity, else from its figures. An
     illegal pair of states keeps the state we have.
     """
-    filled, notional, fees, base_fees = _totals(order, told, executions)
-    state = _state(order, told.state, filled)
+    known = Totals(order.filled_qty, order.filled_notional, order.fees, order.base_fees - order.fee_correction)
+    totals = grown(known, told, executions)
+    state = _state(order, told.state, totals.qty)
     changed = replace(
         order,
         venue_order_id=told.venue_order_id or order.venue_order_id,
-        filled_qty=filled,
-        filled_notional=notional,
-        fees=fees,
-        base_fees=base_fees + order.fee_correction,
+        filled_qty=totals.qty,
+        filled_notional=totals.notional,
+        fees=totals.fees,
+        base_fees=totals.base_fees + order.fee_correction,
         note=told.reason or order.note,
         qty=told.qty if order.is_external and told.qty else order.qty,
     )
@@ -254,54 +205,16 @@ def reservation(order: Order) -> int:
     return micros(order.filled_notional + order.open_qty * price)
 
 
-def _totals(
-    order: Order, told: VenueOrder, executions: Iterable[Execution]
-) -> tuple[Decimal, Decimal, Decimal, Decimal]:
-    """Quantity, notional, and fees in quote and in base currency.
-
-    Pushed executions and those read by REST may be the same under other ids, so that either set is believed alone, and
-    both together only where they add up to what the venue says.
-    """
-    known = list(executions)
-    cumulative = max(told.filled_qty, order.filled_qty)
-    best = _best(known, cumulative)
-    # A stream may not tell the fee of a fill that it tells.
-    sets = [best, *([e for e in known if e.derived is derived] for derived in (False, True))]
-    fees, base_fees = (max(sum((fee(e) for e in s), Decimal(0)) for s in sets) for fee in (_QUOTE_FEE, _BASE_FEE))
-    if _quantity(best) >= cumulative:
-        return _quantity(best), sum((e.qty * e.price for e in best), Decimal(0)), fees, base_fees
-    fees, base_fees = max(fees, order.fees), max(base_fees, order.base_fees - order.fee_correction)
-    if told.filled_qty >= order.filled_qty and told.avg_fill_price is not None and told.filled_qty:
-        return told.filled_qty, told.filled_qty * told.avg_fill_price, fees, base_fees
-    return order.filled_qty, order.filled_notional, fees, base_fees
-
-
-def _best(known: list[Execution], cumulative: Decimal) -> list[Execution]:
-    pushed, derived = [e for e in known if not e.derived], [e for e in known if e.derived]
-    best = derived if _quantity(pushed) < _quantity(derived) else pushed
-    return known if _quantity(best) < cumulative and _quantity(known) == cumulative else best
-
-
-def counted(order: Order, executions: Iterable[Execution]) -> list[Execution]:
-    """The executions that make up the order's totals; none where those are the venue's rounded figures."""
-    best = _best(list(executions), order.filled_qty)
-    return best if _quantity(best) == order.filled_qty else []
-
-
-def _quantity(executions: Iterable[Execution]) -> Decimal:
-    return sum((e.qty for e in executions), Decimal(0))
-
-
 def _state(order: Order, told: OrderState, filled: Decimal) -> OrderState:
     if order.is_external:
         pass  # its quantity may be unknown (an order by notional), so that only the venue's word says when it is done
     elif filled >= order.qty:
-        told = S.FILLED
-    elif filled > 0 and told in {S.SUBMITTED, S.ACCEPTED}:
-        told = S.PARTIALLY_FILLED
-    elif told is S.FILLED and filled < order.qty:
+        told = OrderState.FILLED
+    elif filled > 0 and told in {OrderState.SUBMITTED, OrderState.ACCEPTED}:
+        told = OrderState.PARTIALLY_FILLED
+    elif told is OrderState.FILLED and filled < order.qty:
         # The venue calls it done before we know all of its fills: keep it open until the figures agree.
-        told = S.PARTIALLY_FILLED if filled else S.ACCEPTED
+        told = OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
     return told if told in TRANSITIONS[order.state] else order.state
 
 
@@ -316,29 +229,6 @@ def _moved(order: Order, state: OrderState, now: datetime, note: str) -> Order:
     return replace(moved, reserved=reservation(moved))
 
 
-STATUS = {
-    S.INTENT: "submitted",
-    S.SUBMITTED: "submitted",
-    S.ACCEPTED: "submitted",
-    S.PENDING_CANCEL: "submitted",
-    S.PARTIALLY_FILLED: "partially_filled",
-    S.FILLED: "filled",
-    S.CANCELED: "canceled",
-    S.REPLACED: "canceled",
-    S.REJECTED: "rejected",
-    S.EXPIRED: "expired",
-    S.NOT_SENT: "failed",
-    S.UNKNOWN: "unknown",
-    S.ABSENT: "unknown",
-}
-"""``trades_log`` status by order state."""
-
-
 def working_tickers(orders: Iterable[Order]) -> frozenset[str]:
     """Tickers with an order that is not final."""
     return frozenset(o.ticker for o in orders if not o.is_final)
-
-
-def all_states() -> frozenset[OrderState]:
-    """Every state that the table mentions: for its completeness test."""
-    return frozenset(chain(TRANSITIONS, *TRANSITIONS.values()))

@@ -15,7 +15,8 @@ from shared.bots import BotSettings
 from worker.core.bot_position import BotPosition
 from worker.core.decide import round_down
 from worker.core.grid import Grid
-from worker.core.orders import NO_STOP, STANDING, Order
+from worker.core.order_states import STANDING
+from worker.core.orders import NO_STOP, Order
 from worker.core.types import OrderState
 
 ZERO = Decimal(0)

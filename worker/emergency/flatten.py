@@ -16,7 +16,7 @@ from shared.clock import rfc3339
 from shared.errors import NotSent, OrderNotFound, VenueAmbiguous, VenueError, VenueRejected
 from worker.core import ids
 from worker.core.decide import round_down
-from worker.core.orders import FINAL
+from worker.core.order_states import FINAL
 from worker.core.types import OrderRequest, OrderType, Side, TimeInForce, VenuePosition
 from worker.emergency.memory import MemoryFile
 from worker.emergency.state import StopState

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 from shared.errors import OrderNotFound, VenueError
 from worker.core import ids
-from worker.core.orders import FINAL
+from worker.core.order_states import FINAL
 from worker.core.types import Effect, VenueOrder, VenuePosition
 from worker.emergency.book import BookReader
 from worker.emergency.state import StopState

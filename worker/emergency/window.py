@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shared.clock import Clock
 from shared.errors import OrderNotFound, VenueUnavailable
-from worker.core.orders import FINAL
+from worker.core.order_states import FINAL
 from worker.emergency.state import StopState
 from worker.emergency.trader import TraderProcess
 from worker.venues.base import Venue

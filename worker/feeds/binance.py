@@ -20,7 +20,7 @@ from worker.feeds.contracts import Contracts, read_contracts
 from worker.feeds.socket import FeedSocket
 from worker.feeds.streaming import OPEN_SECONDS, SocketFeed
 
-SPOT_URL, FUTURES_URL = "wss://stream.binance.com:9443", "wss://fstream.binance.com"
+SPOT_URL = "wss://stream.binance.com:9443"
 _A_REQUEST = 100
 _BETWEEN_REQUESTS_SECONDS = 0.3
 """Binance closes a connection that sends more than five messages a second."""

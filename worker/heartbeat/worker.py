@@ -20,7 +20,6 @@ PUBLISH_SECONDS = 30.0
 TICK_SECONDS = 1.0
 CHECK_INTERVAL_SECONDS = 15.0
 FORGET_MISSING_SECONDS = 600.0
-REDIS_SLOW_MS = 1000.0
 
 COMPONENTS = ("postgres", "finnhub", "alpaca", "grok", "yfinance", "venue")
 

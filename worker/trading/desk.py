@@ -15,7 +15,6 @@ from typing import Protocol
 from shared.accounts import DEFAULT_ACCOUNT
 from shared.clock import Clock
 from shared.errors import (
-    IllegalTransition,
     NotSent,
     OrderNotFound,
     StoreUnreachable,
@@ -283,15 +282,3 @@ class OrderDesk:
             )
         elif order.state not in UNRESOLVED:
             raise VenueUnavailable(f"the venue no longer knows {order.client_order_id}, which it had accepted")
-
-    def resolve_all(self, orders: Sequence[Order]) -> dict[str, str]:
-        """Resolve what is unresolved; returns why, by client order id, where the venue could not say."""
-        problems: dict[str, str] = {}
-        for order in orders:
-            if order.state not in UNRESOLVED:
-                continue
-            try:
-                self.resolve(order)
-            except (VenueUnavailable, IllegalTransition) as error:
-                problems[order.client_order_id] = str(error)
-        return problems

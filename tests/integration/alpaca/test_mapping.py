@@ -14,7 +14,7 @@ from alpaca.trading.enums import OrderType as AlpacaType
 
 from tests.integration.alpaca.samples import ACCOUNT, ASSET, ORDER, POSITION, UPDATE
 from tests.integration.alpaca.support import lines
-from worker.core.orders import FINAL
+from worker.core.order_states import FINAL
 from worker.core.types import OrderState, OrderType, Side
 from worker.venues.alpaca import mapping
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.clock import parse_rfc3339, rfc3339
 from shared.errors import OrderNotFound, VenueUnavailable
-from worker.core.orders import FINAL
+from worker.core.order_states import FINAL
 from worker.core.types import VenueOrder
 from worker.venues.alpaca import mapping, wire
 from worker.venues.alpaca.clients import RestClient

@@ -21,7 +21,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from worker.core import ids
-from worker.core.orders import FINAL
+from worker.core.order_states import FINAL
 from worker.core.types import Execution, OrderState, OrderUpdate, VenueOrder
 from worker.venues.alpaca import mapping
 from worker.venues.alpaca.figures import optional, optional_positive

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from shared.clock import parse_rfc3339
-from worker.core.orders import AT_VENUE
+from worker.core.order_states import AT_VENUE
 from worker.core.types import (
     OrderRequest,
     OrderState,
