@@ -331,6 +331,7 @@ class Trader:
             self._ask_for_halt("reconcile_mismatch", None)
         p.status.fault("orders", _first(snapshot.problems))
         self._judge_loss(snapshot)
+        p.mender.show_day()
         p.book.trim()
 
     def _try_reconcile(self) -> None:
