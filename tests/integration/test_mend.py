@@ -137,3 +137,37 @@ def test_adopt_when_only_the_orders_hash_was_lost_counts_nothing_twice(
     found = book.order(name)
     assert found is not None
     assert (found.state, found.filled_qty, found.position_id) == (OrderState.FILLED, 10, ENTRY)
+
+
+def test_day_when_it_begins_shows_no_profit_of_the_day_before(
+    store: Store, calendar: TradingCalendar, book: RedisBook
+) -> None:
+    """No fill may come all day, and whoever looks would read yesterday's profit as today's."""
+    clock = ManualClock(NOW)
+    mender = Mender(store, clock, calendar)
+    mender.show_day()
+    before = store.get_json("stats")
+    assert isinstance(before, dict)
+    assert before["today_pnl"] == before["total_pnl"] == 35
+    clock.advance(86_400)
+    mender.show_day()
+    after = store.get_json("stats")
+    assert after == before | {"today_pnl": 0}
+
+
+def test_figures_when_no_order_was_made_yet_are_there_and_empty(store: Store, calendar: TradingCalendar) -> None:
+    Mender(store, ManualClock(NOW), calendar).show_day()
+    stats = store.get_json("stats")
+    assert isinstance(stats, dict)
+    assert (stats["total_trades"], stats["win_rate"], stats["by_day"]) == (0, None, {})
+    assert store.get_json("trades_log") == []
+
+
+@pytest.mark.parametrize("mangled", [b"[", b'"x"'])
+def test_figures_when_they_cannot_be_read_are_left_as_they_stand(
+    store: Store, calendar: TradingCalendar, book: RedisBook, mangled: bytes
+) -> None:
+    store.client.set("stats", mangled)
+    store.client.set("trades_log", mangled)
+    Mender(store, ManualClock(NOW), calendar).show_day()
+    assert (store.read_raw("stats"), store.read_raw("trades_log")) == (mangled, mangled)

@@ -14,6 +14,7 @@ import pytest
 
 from shared.clock import SystemClock
 from shared.errors import VenueUnavailable
+from tests.support import free_port
 from worker.venues.base import PartlyRead
 from worker.venues.simulated.client import SimulatedVenue
 
@@ -81,3 +82,12 @@ def test_order_when_no_venue_would_tell_it_is_not_read_and_the_others_are(change
         with pytest.raises(PartlyRead) as caught:
             venue.open_orders()
         assert [o.venue_order_id for o in caught.value.found] == ["v1"]
+
+
+def test_venue_when_nobody_listens_is_named_by_its_address() -> None:
+    """The text stands in ``trading_status.last_error``: no place for the names of our classes."""
+    port = free_port()
+    venue = SimulatedVenue(f"http://127.0.0.1:{port}", "t", SystemClock())
+    with pytest.raises(VenueUnavailable, match=f"does not answer: 127.0.0.1:{port}: "):
+        venue.open_orders()
+    venue.close()

@@ -97,7 +97,7 @@ def test_trader_when_its_venue_asks_for_patience_reads_again_only_then(
     reconciler: Any = Busy(iter([first, VenueUnavailable("down"), VenueUnavailable("down")]))
     clock = ManualClock(NOW)
     anything: Any = Anything()
-    oversight = Oversight(reconciler, anything, anything, anything, anything, anything, clock, anything)
+    oversight = Oversight(reconciler, anything, anything, anything, anything, anything, anything, clock, anything)
 
     def turns(seconds: float) -> int:
         """How often the venue was asked while so much time went by, pushed updates and reconnects or not."""

@@ -79,7 +79,8 @@ def build_trader(
     keepalive = KeepAlive(pulse, tenure, fence, dead_man)
     reconciler = Reconciler(name, venue, desk, book, clock, calendar, notes, keepalive.beat)
     halt = HaltRequest(pulse, clock)
-    oversight = Oversight(reconciler, book, fence, switches, status, halt, clock, calendar)
+    mender = Mender(store, clock, calendar)
+    oversight = Oversight(reconciler, mender, book, fence, switches, status, halt, clock, calendar)
 
     inbox = Inbox()
     bots = build_fleet(shared, inbox.put, keepalive.beat, only)
@@ -94,7 +95,7 @@ def build_trader(
     session = Session(
         Admission(tenure, pulse, intake, signals, notes),
         preparation(config, account, store, venue, pulse, clock),
-        Startup(Mender(store, clock, calendar), oversight, bots, intake, signals, logger),
+        Startup(mender, oversight, bots, intake, signals, logger),
         keepalive,
         oversight,
         readiness,

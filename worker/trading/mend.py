@@ -28,6 +28,7 @@ class Mender:
 
     def __init__(self, store: Store, clock: Clock, calendar: TradingCalendar) -> None:
         self._store, self._clock, self._calendar = store, clock, calendar
+        self._shown_day = ""
 
     def run(self) -> None:
         """Raise counters that are below what today's orders say; sum the statistics anew where round trips are missing.
@@ -36,6 +37,28 @@ class Mender:
         """
         self._counters(self._calendar.day_of(self._clock.now()))
         self._stats()
+
+    def show_day(self) -> None:
+        """Once a day: ``today_pnl`` of the day that has begun, and empty figures where no order has made any yet.
+
+        What cannot be read is left to the next start. Raises StoreError.
+        """
+        today = self._calendar.day_of(self._clock.now()).name
+        if today == self._shown_day:
+            return
+        keys = self._store.keys
+
+        def step(pipe: redis.client.Pipeline) -> None:
+            found, stats = self._store.get_json(keys.stats), None
+            if isinstance(found, dict) or not (pipe.exists(keys.stats) or pipe.zcard(keys.positions_closed)):
+                stats = read_stats(found).document(today)
+            pipe.multi()
+            if stats is not None:
+                pipe.set(keys.stats, dump_json(stats))
+            pipe.setnx(keys.trades_log, b"[]")
+
+        self._store.transact([keys.stats, keys.positions_closed], step)
+        self._shown_day = today
 
     # -- counters -------------------------------------------------------------------------------------------------
 

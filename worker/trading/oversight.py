@@ -7,6 +7,7 @@ from shared.errors import VenueBusy, VenueError
 from worker.trading.book import RedisBook
 from worker.trading.fence import Fence
 from worker.trading.halt import LOSS, MISMATCH, HaltRequest
+from worker.trading.mend import Mender
 from worker.trading.profit import day_pnl
 from worker.trading.reconcile import Reconciler, Snapshot, unresolved_ids
 from worker.trading.status import TraderStatus
@@ -22,6 +23,7 @@ class Oversight:
     def __init__(
         self,
         reconciler: Reconciler,
+        mender: Mender,
         book: RedisBook,
         fence: Fence,
         switches: SwitchReader,
@@ -30,7 +32,8 @@ class Oversight:
         clock: Clock,
         calendar: TradingCalendar,
     ) -> None:
-        self._reconciler, self._book, self._fence, self._switches = reconciler, book, fence, switches
+        self._reconciler, self._mender, self._book = reconciler, mender, book
+        self._fence, self._switches = fence, switches
         self._status, self._halt, self._clock, self._calendar = status, halt, clock, calendar
         self._next = self._patient_until = 0.0
         self.snapshot: Snapshot | None = None
@@ -103,6 +106,7 @@ class Oversight:
         if not snapshot.drift:
             self._halt.withdraw(MISMATCH)
         self._judge_loss(snapshot)
+        self._mender.show_day()
         self._book.trim()
         return snapshot
 

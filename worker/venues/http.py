@@ -90,13 +90,16 @@ class TimedResponse(http.client.HTTPResponse):
 
 
 class GuardedConnection(HTTPConnection):
-    """Plain HTTP."""
+    """Plain HTTP; named in errors by its address."""
 
     response_class = TimedResponse
 
     def send(self, data: Any) -> None:
         _before_write(self)
         super().send(data)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 class GuardedTLSConnection(HTTPSConnection):
@@ -107,6 +110,9 @@ class GuardedTLSConnection(HTTPSConnection):
     def send(self, data: Any) -> None:
         _before_write(self)
         super().send(data)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 class GuardedPool(HTTPConnectionPool):
