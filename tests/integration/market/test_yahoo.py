@@ -25,9 +25,15 @@ def server() -> Iterator[YahooServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all: yfinance keeps the file open that it found first, whatever it is told later."""
+    return tmp_path_factory.mktemp("yahoo")
+
+
 @pytest.fixture
-def yahoo(server: YahooServer, tmp_path: Path) -> YahooData:
-    return YahooData(server.url, tmp_path)
+def yahoo(server: YahooServer, cache: Path) -> YahooData:
+    return YahooData(server.url, cache)
 
 
 def test_bars_when_one_ticker_fails_are_those_of_the_others(server: YahooServer, yahoo: YahooData) -> None:
