@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from shared.config import Config
 from worker.compose.adapters import open_venue
 from worker.compose.process import Process, chosen, process_name
@@ -24,6 +26,8 @@ def run(config: Config, account: str | None) -> ExitCode:
         if holder:
             holder[0].wake()
 
+    # One that comes while all this is made waits for it; by itself it would end the process, and with it the stop.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     process = Process.begin(process_name("emergency", account), config, wake, REDIS_SECONDS)
     accounts, store, clock, logger = chosen(config, account), process.store, process.clock, process.logger
     memories = [MemoryFile(memory_path(config.run_dir, a.name)) for a in accounts]
@@ -36,6 +40,8 @@ def run(config: Config, account: str | None) -> ExitCode:
     looked_at = EmergencyKeys(store, [a.name for a in accounts], clock)
     worker = EmergencyWorker(config, stops, looked_at, process.heartbeat(), process.signals, clock, logger)
     holder.append(worker)
+    signal.signal(signal.SIGUSR1, worker.on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     write_pid(config, accounts[0].name)
     keys = process.keys
     watcher = KeyWatcher(config.redis_address(), [keys.trading_settings, keys.risk_settings], worker.wake)

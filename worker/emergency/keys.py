@@ -36,12 +36,14 @@ return string.format('%.0f', value)
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One look: both documents, the epoch (None: missing or mangled), this host's heartbeats of trading."""
+    """One look: both documents, the epoch (None: missing or mangled), this host's heartbeats of trading, and whether
+    Redis had broken the connection off since the last one."""
 
     settings: Reading[TradingSettings]
     risk: Reading[RiskSettings]
     epoch: int | None
     beats: Sequence[Mapping[str, Any]]
+    was_cut: bool = False
 
 
 class EmergencyKeys:
@@ -53,6 +55,7 @@ class EmergencyKeys:
         self._ask_again_at = float("-inf")
         self._eye, self._fence_line = Line(store.client), Line(store.client)
         self._fencing = threading.Lock()
+        self._looked = self._was_cut = False
         self._looks: dict[str, Sequence[bytes]] = {}
 
     def look(self, good: tuple[TradingSettings, RiskSettings], host: str) -> Sight:
@@ -62,6 +65,7 @@ class EmergencyKeys:
         """
         keys = self.store.keys
         with translated_errors():
+            self._was_cut = self._was_cut or (self._looked and not self._eye.is_up)
             self._eye.open()
             self._eye.send(self._look_at(host))
             answers = self._eye.read(4)
@@ -71,7 +75,9 @@ class EmergencyKeys:
         settings = self._judged(keys.trading_settings, answers[0], TradingSettings, good[0])
         risk = self._judged(keys.risk_settings, answers[1], RiskSettings, good[1])
         beats = [beat for raw in answers[3] if raw is not None and (beat := _object(raw)) is not None]
-        return Sight(settings, risk, _whole_number(answers[2]), beats)
+        sight = Sight(settings, risk, _whole_number(answers[2]), beats, self._was_cut)
+        self._looked, self._was_cut = True, False
+        return sight
 
     def _look_at(self, host: str) -> Sequence[bytes]:
         packed = self._looks.get(host)
@@ -173,6 +179,15 @@ class EmergencyKeys:
     def report(self, document: Mapping[str, Any]) -> None:
         """``stop_report``. Raises StoreError."""
         self.store.put_json(self.store.keys.stop_report, document)
+
+    def reported(self, account: str) -> object:
+        """The account's row of ``stop_report`` as it stands; None where there is none or Redis has no answer."""
+        try:
+            found = self.store.get_json(self.store.keys.stop_report)
+        except StoreError:
+            return None
+        rows = found.get("accounts") if isinstance(found, dict) else None
+        return rows.get(account) if isinstance(rows, dict) else None
 
     def show_latch(self, latch: Mapping[str, Any] | None) -> None:
         """``stop_latch`` as it is on disk. Raises StoreError."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import timedelta
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import datetime, timedelta
+from typing import TypeVar
 
 from shared.clock import Clock
 from shared.errors import OrderNotFound, VenueError, VenueUnavailable
 from worker.core import ids
 from worker.core.orders import FINAL
-from worker.core.types import Effect, VenueOrder, VenuePosition
+from worker.core.types import Effect, OrderState, VenueOrder, VenuePosition
 from worker.emergency.fencing import Fencing
 from worker.emergency.standby import Standby
 from worker.emergency.state import StopState
@@ -30,8 +31,12 @@ BETWEEN_EMPTY_SECONDS = 0.1
 NOT_PROVEN_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 5.0
 POLL_SECONDS = 0.02
-CLOCK_TOLERANCE = timedelta(seconds=2)
+HASTE_SECONDS = 0.5
+"""How long a cancel-all may go unanswered before orders are cancelled one by one beside it."""
+TALLY_SECONDS = 4.0
+TALLY_REACH = timedelta(days=1)
 FLATTEN_PREFIX = ids.FLATTEN_PREFIX
+T = TypeVar("T")
 
 
 class StopRun:
@@ -62,6 +67,9 @@ class StopRun:
         self._effect_in_book, self._flatten, self._noticed = effect_in_book, flatten, noticed
         self._working_in_book = working_in_book
         self._unlisted: set[str] = set()
+        self._in_book: Future[Mapping[str, str]] | None = None
+        self._hastening = threading.Lock()
+        self._beside: Future[int | None] | None = None
         self._former = former
         self._abandoned = threading.Event()
         self._pause = POLL_SECONDS
@@ -101,38 +109,64 @@ class StopRun:
         self._fencing.begin()
         self._trader_ran = self._trader.runs()
         try:
-            self._first_cancel()
+            self._netted(self._first_cancel)
         finally:
-            self.cancel_was_asked.set()
+            with self._hastening:
+                self.cancel_was_asked.set()
+            if self._beside is not None:
+                wait([self._beside])
         fencing = self._fencing.ended()
         if not fencing.done():
-            self._cancel_what_is_left()
+            self._netted(self._cancel_what_is_left)
         self._epoch = fencing.result()
         failpoint("cancel.fenced")
         self.state.fenced = self._epoch is not None
         self._publish(self.state)
         failpoint("cancel.reported")
         while not self._abandoned.is_set():
-            if self._prove():
+            if self._netted(self._prove):
                 self._done()
                 return
             self._give_up_hope()
             self._publish(self.state)
             self._abandoned.wait(self._pause)
 
+    def _netted(self, step: Callable[[], T]) -> T | None:
+        """What no adapter should raise is told and tried again like a venue that does not answer: a stop never ends
+        without its proof."""
+        try:
+            return step()
+        except Exception as error:  # the last net under the one thread that must go on
+            self.state.unread = repr(error)
+            self.state.note(f"unexpected: {error!r}")
+            return None
+
     def _first_cancel(self) -> None:
         if self.state.is_reopened:
             return  # the venue's cancel-all is called once a stop; the owner may work by hand by now
-        self.state.first_cancel_ms = (self._clock.monotonic() - self._noticed) * 1000
         if self.state.policy == "cancel_entries" or not self._venue.capabilities.cancel_all:
             return
+        self._begins()
         try:
             failpoint("cancel.all")
             results = self._venue.cancel_all()
             failpoint("cancel.all_answered")
             self._take(results)
         except VenueError as error:
+            self._in_book = self._pool.submit(self._working_in_book)
             self.state.note(f"cancel_all: {error}")
+
+    def _begins(self) -> None:
+        """The first cancel is about to leave."""
+        if self.state.first_cancel_ms is None:
+            self.state.first_cancel_ms = (self._clock.monotonic() - self._noticed) * 1000
+
+    def hasten(self) -> None:
+        """Called now and then: a cancel-all that is mute keeps no order waiting."""
+        with self._hastening:
+            late = self._clock.monotonic() - self._noticed >= HASTE_SECONDS
+            if late and self._beside is None and not self.cancel_was_asked.is_set():
+                self._beside = self._pool.submit(self._cancel_what_is_left)
 
     def _take(self, results: list[CancelResult]) -> None:
         for result in results:
@@ -159,7 +193,47 @@ class StopRun:
             empty += 1
             if empty < 2:
                 self._abandoned.wait(BETWEEN_EMPTY_SECONDS)
-        return empty == 2 and not self._works_unlisted()
+        if empty < 2 or self._works_unlisted():
+            return False
+        self._tally()
+        return True
+
+    # -- what became of them --------------------------------------------------------------------------------------
+
+    def _tally(self) -> None:
+        """Ask what became of orders whose cancel was not answered, and which a cancel-all ended that was not.
+
+        It is for the figures only: a venue that does not tell costs a while and no proof.
+        """
+        if self._in_book is None and not self.state.found - self.state.canceled:
+            return
+        asked = self._pool.submit(self._look_back)
+        try:
+            told = asked.result(TALLY_SECONDS)
+        except (VenueError, TimeoutError) as error:
+            self.state.note(f"what became of the orders is not known: {error!r}")
+            return
+        in_book = set() if self._in_book is None else set(self._in_book.result().values())
+        for order in told:
+            name, at = order.venue_order_id, order.updated_at
+            is_later = at is not None and at >= self._requested_as_told_in(at)
+            if self._in_book is not None and order.state is OrderState.CANCELED and (name in in_book or is_later):
+                self.state.found.add(name)
+            if name in self.state.found and order.state is OrderState.CANCELED:
+                self.state.canceled.add(name)
+
+    def _requested_as_told_in(self, at: datetime) -> datetime:
+        """Some venues tell whole seconds."""
+        requested = self.state.requested_at
+        return requested if at.microsecond else requested.replace(microsecond=0)
+
+    def _look_back(self) -> list[VenueOrder]:
+        """Orders of the last day, and older ones of ours that the book held open. Raises VenueError."""
+        told = self._venue.orders_since(self.state.requested_at - TALLY_REACH)
+        known = {o.venue_order_id for o in told}
+        in_book = {} if self._in_book is None else self._in_book.result()
+        older = (self._look_up(name) for name, at in in_book.items() if at not in known)
+        return told + [o for o in older if o is not None]
 
     def _works_unlisted(self) -> bool:
         """Whether an order that the book holds open works although no list told it, since the venue lists it late, or
@@ -201,6 +275,9 @@ class StopRun:
         self._stops = [o for o in orders if o.stop_price is not None and o.venue_order_id not in targets]
         self.state.unconfirmed, self.state.working = len(targets), frozenset(targets)
         if targets:
+            if self.state.state == "NOT_PROVEN":
+                self.state.state = "STOPPING"
+            self._begins()
             self.state.found.update(targets)
             failpoint("cancel.each")
             asked = [self._pool.submit(self._venue.cancel, name) for name in targets]
@@ -253,7 +330,9 @@ class StopRun:
             self.state.trader = "acknowledged"
             return not ack.in_flight or (since >= IN_FLIGHT_SECONDS and self._resolved())
         if since >= ACKNOWLEDGE_SECONDS:
-            self.state.trader = self._trader.kill()
+            self.state.trader, is_over = self._trader.kill()
+            if not is_over:  # one of another user's, say: what it has sent before the fence may still be on its way
+                return since >= IN_FLIGHT_SECONDS and self._resolved()
             self._gone_at = self._clock.monotonic()
         return False
 

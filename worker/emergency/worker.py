@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from types import FrameType
+from typing import Any
 
 import structlog
 
@@ -24,17 +24,18 @@ from worker.emergency.account import AccountStop
 from worker.emergency.display import Display
 from worker.emergency.fencing import Fencer
 from worker.emergency.keys import EmergencyKeys
+from worker.emergency.latch import Memory
 from worker.emergency.latched import Latch
 from worker.emergency.look import Lookout
 from worker.emergency.report import StopReport
 from worker.emergency.state import StopState
-from worker.emergency.switch import Cause, View, find_causes
+from worker.emergency.switch import Cause, View, find_causes, somebody_spoke
 from worker.failpoints import failpoint
 from worker.runtime import Heartbeat, StopSignals
 
 POLL_SECONDS = 0.25
 ARM_SECONDS = 1.0
-LEAVE_SECONDS = 5.0
+LEAVE_SECONDS, PROOF_POLL_SECONDS = 5.0, 0.05
 STAND_BACK_SECONDS = 0.005
 """For so long this loop leaves the interpreter to the threads that cancel."""
 
@@ -82,8 +83,6 @@ class EmergencyWorker:
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGUSR1, self.on_signal)
         self._start_unproven_again()
         first = True
         try:
@@ -101,13 +100,22 @@ class EmergencyWorker:
             self._leave()
 
     def _leave(self) -> None:
-        """Drained: nobody arms any more, so trading ends within the key's three seconds, at once where possible."""
+        """Drained: nobody arms any more, so trading ends within the key's three seconds, at once where possible. A stop
+        that is being carried out gets a few seconds for its proof."""
+        if self._signalled:
+            self.turn()
         try:
             self._keys.disarm()
+            self._display.leave()
         except StoreError:
             self._logger.warning("not_disarmed")
         self._heartbeat.farewell()
         deadline = self._clock.monotonic() + LEAVE_SECONDS
+        while any(account.stopping for account in self._accounts) and self._clock.monotonic() < deadline:
+            self._wake.wait(PROOF_POLL_SECONDS)
+            self._wake.clear()
+        for account in self._accounts:
+            account.tend()
         for account in self._accounts:
             account.abandon()
         for account in self._accounts:
@@ -147,14 +155,14 @@ class EmergencyWorker:
         if self._cause is None:
             self._cause = cause
             if held.active or (latching is not None and held.latch is None):
-                self._trip(cause, self._accounts)
+                self._trip(cause, self._accounts, view)
             elif unproven := self._unproven():
-                self._trip(cause, unproven)
+                self._trip(cause, unproven, view)
             else:
                 self._memory.change(active=False, reason=held.reason or cause.reason)
                 self._cause = replace(cause, reason=held.reason or cause.reason)
-        elif (stronger := self._stronger(causes)) is not None:
-            self._trip(stronger, self._accounts)
+        elif (stronger := self._stronger(causes, view)) is not None:
+            self._trip(stronger, self._accounts, view)
         if latching is not None and self._latch.held is None:
             self._latch.set(latching)
         if view.signalled:
@@ -164,17 +172,28 @@ class EmergencyWorker:
         """Accounts whose part of a stop from before was not proven, and is not carried out now."""
         return [a for a in self._accounts if not a.memory.memory.proven and a.run is None and not a.flatten_waits]
 
-    def _stronger(self, causes: Sequence[Cause]) -> Cause | None:
-        """A person's stop after an automatic one that cancelled less. The flag may be our own, so it does not count."""
+    def _stronger(self, causes: Sequence[Cause], view: View) -> Cause | None:
+        """A person's stop after an automatic one that cancelled less. The flag may be our own, so it does not count,
+        nor does what is missing in a Redis that came back empty."""
         state = self._state
-        if state is None or not state.cause.automatic or state.policy == self._memory.memory.on_stop:
+        if state is None or not state.cause.automatic or state.policy == self._policy(view, automatic=False):
             return None
-        return next((c for c in causes if not c.automatic and c.source != "risk_settings"), None)
+        dumb = {"risk_settings"}
+        if view.settings is not None and not somebody_spoke(view.settings):
+            dumb.add("trading_settings")
+        return next((c for c in causes if not c.automatic and c.source not in dumb), None)
 
-    def _trip(self, cause: Cause, accounts: Sequence[AccountStop]) -> None:
+    def _policy(self, view: View | None, *, automatic: bool) -> str:
+        """By the document as it stands, for it may say stop and how in one; else by the last good one."""
+        told: RiskSettings | Memory = self._memory.memory
+        if view is not None and view.risk is not None and view.risk.error is None and view.risk.raw is not None:
+            told = view.risk.value
+        return told.on_stop_automatic if automatic else told.on_stop
+
+    def _trip(self, cause: Cause, accounts: Sequence[AccountStop], view: View | None = None) -> None:
         """Nothing slow stands before the first cancel: disk and reports come after it has been handed over."""
-        held, noticed = self._memory.memory, self._clock.monotonic()
-        policy = held.on_stop_automatic if cause.automatic else held.on_stop
+        noticed = self._clock.monotonic()
+        policy = self._policy(view, automatic=cause.automatic)
         self._state = state = StopState(secrets.token_hex(4), cause, policy, self._clock.now())
         failpoint("stop.noticed")
         self._report.clear()
@@ -188,20 +207,21 @@ class EmergencyWorker:
             for account in accounts:
                 account.wait_cancel_asked(until)
         fencing.ended()
-        self._remember_stop(accounts, (self._cause or cause).reason)
+        self._remember_stop(accounts, state, (self._cause or cause).reason)
         failpoint("stop.remembered")
         self._logger.warning(
             "stop", stop_id=state.stop_id, reason=cause.reason, source=cause.source, detail=cause.detail
         )
 
-    def _remember_stop(self, accounts: Sequence[AccountStop], reason: str) -> None:
+    def _remember_stop(self, accounts: Sequence[AccountStop], state: StopState, reason: str) -> None:
         """What stands for all comes last, in one write with the first account's own: a worker that is killed meanwhile
         comes back as one that was trading."""
+        own: dict[str, Any] = {"proven": False, "stop": state.identity()}
         for account in accounts:
             if account.memory is not self._memory:
-                account.memory.change(proven=False)
-        proven = self._memory.memory.proven and all(account.memory is not self._memory for account in accounts)
-        self._memory.change(active=False, proven=proven, reason=reason)
+                account.memory.change(**own)
+        is_first = any(account.memory is self._memory for account in accounts)
+        self._memory.change(active=False, reason=reason, **(own if is_first else {}))
 
     def _fenced_late(self) -> None:
         for account in self._accounts:
@@ -242,7 +262,7 @@ class EmergencyWorker:
             epoch = self._fencer.above_all()
         if fresh:
             for account in self._accounts:
-                account.memory.change(proven=True, flatten=None)
+                account.memory.change(proven=True, stop=None, flatten=None)
             self._memory.change(active=True, reason="", resumed_at=rfc3339(self._clock.now()))
         self._memory.change(
             highest_epoch=max(epoch, self._memory.memory.highest_epoch),
@@ -285,11 +305,19 @@ class EmergencyWorker:
     # -- after a restart ------------------------------------------------------------------------------------------
 
     def _start_unproven_again(self) -> None:
-        """A stop that an earlier process could not prove is carried out again, where it was not proven."""
+        """A stop that an earlier process could not prove is gone on with, where it was not proven: it is the same stop,
+        so that the venue's cancel-all is not called again and what the owner did by hand since stays his."""
         held = self._memory.memory
+        recalled = (
+            [] if held.active else [account.recall(self._keys.reported(account.name)) for account in self._accounts]
+        )
+        self._state = next((state for state in recalled if state is not None), None)
         if unproven := self._unproven():
             self._cause = Cause(held.reason or "emergency_stop", "restart", "an unproven stop from before the restart")
-            self._trip(self._cause, unproven)
+            fencing, noticed = self._fencer.new(), self._clock.monotonic()
+            unknown = [account for account in unproven if not account.go_on(fencing, noticed)]
+            if unknown:
+                self._trip(self._cause, unknown)
         elif held.latch is not None and not any(a.flatten_waits for a in self._accounts):
             self._cause = Cause(str(held.latch.get("reason")), str(held.latch.get("source")), "latched", latching=True)
         if held.latch is not None:
