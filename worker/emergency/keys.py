@@ -18,6 +18,7 @@ from shared.store import Store, judge, translated_errors, wrong_type
 from worker.line import Line
 
 ASK_AGAIN_SECONDS = 2.0
+LARGEST_EPOCH = 2**52
 D = TypeVar("D", bound=Document)
 
 # KEYS 1 trading_armed, 2 trading_epoch. ARGV 1 the least epoch that may come of it.
@@ -26,7 +27,7 @@ redis.call('DEL', KEYS[1])
 local now = redis.pcall('GET', KEYS[2])
 local value = 0
 if type(now) == 'string' then value = tonumber(now) or 0 end
-if value ~= value or value < 0 or value >= 9007199254740991 then value = 0 end
+if value ~= value or value < 0 or value >= 4503599627370496 then value = 0 end
 local least = tonumber(ARGV[1])
 value = math.max(value + 1, least)
 redis.call('SET', KEYS[2], string.format('%.0f', value))
@@ -173,8 +174,12 @@ class EmergencyKeys:
             self.store.client.delete(self.store.keys.trading_armed)
 
     def status(self, fields: Mapping[str, Any], epoch: int) -> None:
-        """``active``, ``state``, ``stop_reason``. Raises StoreError."""
-        merge_status(self.store, self._accounts[0], fields, epoch)
+        """``active``, ``state``, ``stop_reason``; an epoch in the status that was never given refuses nobody.
+
+        Raises StoreError.
+        """
+        if not merge_status(self.store, self._accounts[0], fields, epoch):
+            merge_status(self.store, self._accounts[0], fields, epoch, newest=max(self.epoch() or 0, epoch))
 
     def report(self, document: Mapping[str, Any]) -> None:
         """``stop_report``. Raises StoreError."""
@@ -261,10 +266,12 @@ class EmergencyKeys:
 
 
 def _whole_number(raw: object) -> int | None:
+    """None too for what a script's numbers, which are doubles, cannot count on from."""
     try:
-        return int(raw) if isinstance(raw, bytes) else None
+        number = int(raw) if isinstance(raw, bytes) else -1
     except ValueError:
         return None
+    return number if 0 <= number < LARGEST_EPOCH else None
 
 
 class ExternalAudit:

@@ -35,6 +35,8 @@ class Lookout:
         risk = RiskSettings().model_copy(update={name: getattr(held, name) for name in kept})
         self.good: tuple[TradingSettings, RiskSettings] = TradingSettings(), risk
         self._redis_down_since: float | None = None
+        self.was_cut_since_armed = False
+        """Whether Redis may have been restarted since trading was armed last."""
         self._seen = dict.fromkeys(self._accounts, clock.monotonic())
 
     def beside_redis(self, *, signalled: bool) -> View:
@@ -57,6 +59,7 @@ class Lookout:
             lost = down >= self._config.redis_lost_stop_seconds and self._memory.memory.active
             return View(None, None, stop_file, signalled, f"no answer for {down:.1f} s: {error}" if lost else "")
         self._redis_down_since = None
+        self.was_cut_since_armed = self.was_cut_since_armed or sight.was_cut
         self.good = (sight.settings.value, sight.risk.value)
         return View(
             sight.settings,
@@ -72,6 +75,7 @@ class Lookout:
 
     def armed(self) -> None:
         """Trading begins anew: the traders' silence counts from here."""
+        self.was_cut_since_armed = False
         self._seen = dict.fromkeys(self._accounts, self._clock.monotonic())
 
     def _old_redis(self, highest: int, epoch: int | None) -> str:

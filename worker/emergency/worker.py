@@ -179,7 +179,7 @@ class EmergencyWorker:
         if state is None or not state.cause.automatic or state.policy == self._policy(view, automatic=False):
             return None
         dumb = {"risk_settings"}
-        if view.settings is not None and not somebody_spoke(view.settings):
+        if view.settings is not None and self._lookout.was_cut_since_armed and not somebody_spoke(view.settings):
             dumb.add("trading_settings")
         return next((c for c in causes if not c.automatic and c.source not in dumb), None)
 

@@ -90,3 +90,27 @@ def _seen(store: Store) -> bool:
     rows: Any = store.client.xrevrange("audit", count=5)
     raw = store.client.get("trading_settings")
     return any(fields.get(b"new") == raw for _, fields in rows) and bool(document(store, "stop_report"))
+
+
+@pytest.mark.parametrize("key", ["trading_status", "trading_epoch"])
+def test_stop_when_somebody_wrote_an_epoch_that_was_never_given_is_fenced_and_shown(
+    store: Store, redis_url: str, tmp_path: Path, key: str
+) -> None:
+    """A status with an epoch beyond all refused every later word; a number past a script's could not be raised."""
+    with Running(tmp_path, redis_url):
+        turn_on(store)
+        forged = b"9007199254740992" if key == "trading_epoch" else b'{"active": true, "epoch": 9007199254740992}'
+        store.client.set(key, forged)
+        if key == "trading_status":
+            store.client.set("trading_settings", b'{"enabled": false}')
+        report = eventually(lambda: _proven(store), what="stopped")
+        assert report
+        eventually(lambda: document(store, "trading_status").get("active") is False, what="it shows")
+        turn_on(store)
+        first = int(store.client.get("trading_epoch") or 0)
+        store.client.set("trading_settings", b'{"enabled": false}')
+        eventually(lambda: first < int(store.client.get("trading_epoch") or 0) < 2**52, what="raised")
+
+
+def _proven(store: Store) -> bool:
+    return document(store, "stop_report").get("state") == "STOPPED"
