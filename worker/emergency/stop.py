@@ -179,10 +179,9 @@ class StopRun:
     def _prove(self) -> bool:
         """Cancel and list until two empty lists stand after the in-flight window. False: not yet."""
         first = self._cancel_what_is_left()
-        if first is None or first:
-            return False
         failpoint("cancel.window")
-        if not self._window_is_over():
+        is_over = self._window_is_over()  # a mute trader is ended whatever the venue says
+        if first is None or first or not is_over:
             return False
         failpoint("cancel.proving")
         empty = 0

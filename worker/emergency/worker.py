@@ -10,6 +10,7 @@ import os
 import secrets
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -341,7 +342,9 @@ class EmergencyWorker:
 
 
 def write_pid(config: Config, account: str) -> None:
-    """``run/emergency-{account}.pid``: where ``sixbot stop`` sends its signal when Redis is down."""
+    """``run/emergency-{account}.pid``: where ``sixbot stop`` sends its signal when Redis is down. A full disk costs
+    this channel, and not the worker."""
     path = config.run_dir / f"emergency-{account}.pid"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{os.getpid()}\n")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{os.getpid()}\n")
