@@ -28,15 +28,18 @@ def status_of(found: object, account: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def merge_status(store: Store, account: str, fields: Mapping[str, Any], epoch: int) -> bool:
+def merge_status(
+    store: Store, account: str, fields: Mapping[str, Any], epoch: int, *, newest: int | None = None
+) -> bool:
     """Merge ``fields`` into the account's part of ``trading_status``; False where a newer epoch stands there.
 
-    Account ``default`` owns the top level, others ``accounts.{name}``; unknown fields stay. Raises StoreError.
+    ``newest`` is the highest that can stand there; one above it is nobody's. Account ``default`` owns the top level,
+    others ``accounts.{name}``; unknown fields stay. Raises StoreError.
     """
 
     def change(found: dict[str, Any]) -> dict[str, Any] | None:
         known = found.get("epoch")
-        if isinstance(known, int) and not isinstance(known, bool) and known > epoch:
+        if isinstance(known, int) and not isinstance(known, bool) and epoch < known <= (newest or known):
             return None
         if account == DEFAULT_ACCOUNT:
             return {**CONTRACT_FIELDS, **found, **fields, "epoch": epoch}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -225,6 +227,26 @@ def test_webhook_when_gone_is_refused_for_good() -> None:
         server.lie(webhook.PATH, 410)
         with pytest.raises(ReportRefused):
             WebhookReporter(server.address, webhook.SECRET, SystemClock(), 5).report(REPORT, NoProgress())
+
+
+def test_webhook_when_the_answers_body_never_comes_is_delivered_by_its_status() -> None:
+    """Waiting for it would end in a failure, and the report be sent again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held: list[socket.socket] = []
+
+        def answer() -> None:
+            held.append(server.accept()[0])
+            held[0].recv(65536)
+            held[0].sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\nand so on")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/hook"
+        progress = NoProgress()
+        WebhookReporter(address, webhook.SECRET, SystemClock(), 5).report(REPORT, progress)
+        thread.join(30)
+        held[0].close()
+    assert progress.get() == 1
 
 
 def test_stdout_when_reporting_writes_one_json_object_a_line() -> None:

@@ -13,6 +13,7 @@ from shared.clock import SystemClock
 from shared.control import Actor, Control
 from shared.documents import version_of
 from shared.store import Store
+from worker.emergency.fence_line import FenceLine
 from worker.emergency.keys import EmergencyKeys
 from worker.trading.bots.documents import BotDocuments
 
@@ -107,14 +108,13 @@ def test_change_when_the_document_is_long_is_shown_in_part(store: Store, changes
 
 
 def test_flag_when_emergency_sets_it_is_noted_as_its_own(store: Store) -> None:
-    keys = EmergencyKeys(store, ["default"], SystemClock())
+    keys = EmergencyKeys(store, "default", FenceLine(store), SystemClock())
     watch = ExternalChanges(store, SystemClock())
     watch.look({"risk_settings": None, KEY: None})
     keys.set_stop_flag()
     keys.write_default_settings()
     watch.look({"risk_settings": store.read_raw("risk_settings"), KEY: store.read_raw(KEY)})
     assert [(e["who"], e["key"]) for e in entries(store)] == [("emergency", "risk_settings"), ("emergency", KEY)]
-    keys.close()
 
 
 def test_bot_when_changed_by_redis_cli_is_external_and_by_a_frontend_is_not(store: Store) -> None:

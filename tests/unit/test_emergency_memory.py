@@ -49,3 +49,18 @@ def test_memory_when_another_worker_has_it_is_refused(tmp_path: Path) -> None:
         MemoryFile(path)
     file.close()
     MemoryFile(path).close()
+
+
+def test_memory_when_a_flatten_closes_hundreds_of_positions_holds_them(tmp_path: Path) -> None:
+    """What does not fit is not trusted, and an id that is not on disk is not sent."""
+    path = tmp_path / "emergency-default.json"
+    file = MemoryFile(path)
+    names = [f"SYMBOL{number}" for number in range(700)]
+    flatten = {"stop_id": "12345678", "sent": dict.fromkeys(names, 1), "closing": dict.fromkeys(names, "-1000.5")}
+    file.change(flatten=flatten)
+    assert file.trusted
+    file.change(flatten=None, reason="short")
+    file.close()
+    again = MemoryFile(path)
+    assert (again.memory.flatten, again.memory.reason) == (None, "short")
+    again.close()

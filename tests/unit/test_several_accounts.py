@@ -135,7 +135,7 @@ def part(state: str, *, found: int = 0, first: float | None = None, held: int | 
 )
 def test_report_when_accounts_differ_says_stopped_only_where_all_are(states: tuple[str, str], whole: str) -> None:
     written: list[Mapping[str, Any]] = []
-    report = StopReport(written.append, lambda _: None)
+    report = StopReport(written.append, lambda _: None, lambda _: None)
     for name, state in zip(("default", "b"), states, strict=True):
         report.put(name, "simulated", made := part(state, found=2, first=3.0))
     report.publish("b", "simulated", made)
@@ -146,7 +146,7 @@ def test_report_when_accounts_differ_says_stopped_only_where_all_are(states: tup
 
 def test_report_when_a_figure_is_not_known_of_every_account_does_not_pretend() -> None:
     written: list[Mapping[str, Any]] = []
-    report = StopReport(written.append, lambda _: None)
+    report = StopReport(written.append, lambda _: None, lambda _: None)
     report.put("default", "simulated", part("STOPPED", first=9.0, held=2))
     report.put("b", "alpaca", made := part("STOPPING", held=None))
     report.publish("b", "alpaca", made)
@@ -156,7 +156,7 @@ def test_report_when_a_figure_is_not_known_of_every_account_does_not_pretend() -
 
 def test_report_when_a_stop_was_replaced_is_not_overwritten_by_its_late_news() -> None:
     written: list[Mapping[str, Any]] = []
-    report = StopReport(written.append, lambda _: None)
+    report = StopReport(written.append, lambda _: None, lambda _: None)
     report.put("default", "simulated", old := part("STOPPING"))
     report.put("default", "simulated", new := part("STOPPED"))
     report.publish("default", "simulated", new)
@@ -173,7 +173,7 @@ def test_report_when_one_write_hangs_holds_up_nobody_and_the_newest_is_written()
         assert go.wait(30)
         written.append(found["orders_found"])
 
-    report = StopReport(write, lambda _: None)
+    report = StopReport(write, lambda _: None, lambda _: None)
     report.put("default", "simulated", first := part("STOPPING", found=1))
     report.put("b", "simulated", second := part("STOPPING"))
     thread = threading.Thread(target=report.publish, args=("default", "simulated", first))
@@ -196,7 +196,7 @@ def test_report_when_redis_is_away_is_written_later() -> None:
             raise StoreUnreachable("away")
         written.append(found)
 
-    report = StopReport(write, later.append)
+    report = StopReport(write, lambda _: None, later.append)
     report.put("default", "simulated", made := part("STOPPED"))
     report.publish("default", "simulated", made)
     away = False

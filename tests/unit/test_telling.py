@@ -81,14 +81,13 @@ def test_pages_when_split_lose_nothing_and_fit(lines: list[str], longest: int) -
 def test_news_when_a_stop_is_reported_tells_it_once_per_state() -> None:
     report = {"stop_id": "s1", "state": "STOPPING", "reason": "emergency_stop", "source": "signal", "orders_found": 3}
     stopping = standing({"state": "ACTIVE"}, {**report, "orders_canceled": 0}, None)
-    stopped = standing({"state": "HALTED"}, {**report, "state": "STOPPED", "orders_canceled": 3}, None)
-    held = standing(
-        {"state": "HALTED"}, {**report, "state": "STOPPED", "orders_canceled": 3, "positions_open": 2}, None
-    )
-    assert held["stop_text"].endswith("3 of 3 orders cancelled, 2 positions open")
+    proven = {**report, "state": "STOPPED", "orders_canceled": 3, "positions_open": 2}
+    stopped = standing({"state": "HALTED"}, proven, None)
     assert news(ACTIVE, stopping) == ["stop STOPPING: emergency_stop by signal, 0 of 3 orders cancelled"]
     assert news(stopping, stopping) == []
-    assert "stop STOPPED: emergency_stop by signal, 3 of 3 orders cancelled" in news(stopping, stopped)
+    assert "stop STOPPED: emergency_stop by signal, 3 of 3 orders cancelled, positions open: 2" in news(
+        stopping, stopped
+    )
     assert urgent(ACTIVE, stopping)
     assert not urgent(stopping, stopping)
 

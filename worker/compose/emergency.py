@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 import structlog
@@ -50,16 +51,17 @@ def build_worker(
         for account in accounts:
             account.fenced_late()
 
-    keys, book = EmergencyKeys(store, names[0], clock), BookReader(store, clock)
+    line, book = FenceLine(store), BookReader(store, clock)
+    keys = EmergencyKeys(store, names[0], line, clock)
     lookout = Lookout(config, Eye(store, names), book, memory, names, heartbeat.host, clock)
     display = Display(keys, memory, clock)
     latch = Latch(memory, keys, lookout, clock, logger, display.later)
-    report = StopReport(keys.report, display.later)
-    fencer = Fencer(FenceLine(store), memory, logger, display.later, fenced_late)
+    report = StopReport(keys.report, keys.reported, display.later)
+    fencer = Fencer(line, memory, logger, display.later, fenced_late)
     for name, venue, own in guarded:
         trader = TraderProcess(store, name, config.run_dir)
         accounts.append(AccountStop(name, venue, own, trader, book, report, fencer.new, clock, logger))
-    breaker = Breaker(accounts, memory, fencer, latch, report, clock, logger)
+    breaker = Breaker(accounts, memory, lookout, fencer, latch, report, clock, logger)
     arming = Arming(accounts, memory, fencer, latch, breaker, clock, logger)
     return EmergencyWorker(
         accounts, memory, lookout, breaker, arming, latch, fencer, display, heartbeat, signals, clock, logger
@@ -74,6 +76,8 @@ def run(config: Config, account: str | None) -> ExitCode:
         if holder:
             holder[0].wake()
 
+    # One that comes while all this is made waits for it; by itself it would end the process, and with it the stop.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     process = Process.begin(process_name("emergency", account), config, wake, REDIS_SECONDS)
     accounts, clock, keys = chosen(config, account), process.clock, process.keys
     memories = [MemoryFile(memory_path(config.run_dir, a.name)) for a in accounts]
@@ -82,6 +86,8 @@ def run(config: Config, account: str | None) -> ExitCode:
     guarded = list(zip([a.name for a in accounts], venues, memories, strict=True))
     worker = build_worker(config, guarded, process.store, process.heartbeat(), process.signals, clock, process.logger)
     holder.append(worker)
+    signal.signal(signal.SIGUSR1, worker.on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     write_pid(config, accounts[0].name)
     watcher = KeyWatcher(config.redis_address(), [keys.trading_settings, keys.risk_settings], worker.wake)
     watcher.start()

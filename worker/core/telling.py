@@ -105,7 +105,7 @@ def _stop_text(stop: Mapping[str, Any]) -> str:
     told = f"stop {_text(stop.get('state'))}: {_text(stop.get('reason'))} by {_text(stop.get('source'))}"
     counts = f"{_text(stop.get('orders_canceled'))} of {_text(stop.get('orders_found'))} orders cancelled"
     held = stop.get("positions_open")
-    return f"{told}, {counts}" + (f", {held} positions open" if isinstance(held, int) else "")
+    return f"{told}, {counts}" + (f", positions open: {held}" if isinstance(held, int) else "")
 
 
 def news(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -24,7 +24,8 @@ from worker.emergency.sentry import Sentry
 from worker.emergency.standby import Standby
 from worker.emergency.state import StopState
 from worker.emergency.stop import StopRun
-from worker.emergency.sweep import Pace, Sweep
+from worker.emergency.sweep import Begun, Pace, Sweep
+from worker.emergency.tally import Tally
 from worker.emergency.trader import TraderProcess
 from worker.emergency.window import InFlightWindow
 from worker.venues.base import Venue
@@ -59,6 +60,7 @@ class AccountStop:
         self._changing = threading.Lock()
         self._former: tuple[StopRun, ...] = ()
         self._next_warm = self._next_sentry = 0.0
+        self._watched: StopState | None = None
         self.run: StopRun | None = None
         self.reachable: bool | None = None
 
@@ -69,11 +71,12 @@ class AccountStop:
 
     # -- a stop ---------------------------------------------------------------------------------------------------
 
-    def carry_out(self, state: StopState, fencing: Fencing, noticed: float, after: StopRun | None = None) -> bool:
-        """Start, or go on with, a stop; waits for nothing. False where another run than ``after`` stands by now."""
+    def carry_out(self, state: StopState, fencing: Fencing, noticed: float, after: StopState | None = None) -> bool:
+        """Start, or go on with, a stop; waits for nothing. False where another one than ``after`` stands by now."""
         with self._changing:
-            if after is not None and self.run is not after:
+            if after is not None and self._standing is not after:
                 return False
+            self._watched = None
             if self.run is not None:
                 self.run.abandon()
                 self._former = tuple(r for r in (*self._former, self.run) if r.alive)
@@ -83,11 +86,13 @@ class AccountStop:
             return True
 
     def _new_run(self, state: StopState, fencing: Fencing, noticed: float) -> StopRun:
-        pace = Pace(POLL_SECONDS, LONGEST_PAUSE_SECONDS)
+        pace, begun = Pace(POLL_SECONDS, LONGEST_PAUSE_SECONDS), Begun(state, self._clock, noticed)
+        tally = Tally(self.name, state, self.venue, self._book, self._pool)
         return StopRun(
             state,
             self.venue,
-            Sweep(self.name, state, self.venue, self._book, self._pool, self._publish, pace),
+            Sweep(self.name, state, self.venue, self._book, self._pool, self._publish, pace, begun, tally),
+            tally,
             InFlightWindow(state, self.venue, self._trader, self._clock, noticed),
             fencing,
             self._standby,
@@ -106,6 +111,11 @@ class AccountStop:
         """Until the first cancel of the run is answered, or the deadline (monotonic)."""
         if self.run is not None:
             self.run.cancel_was_asked.wait(max(deadline - self._clock.monotonic(), 0))
+
+    @property
+    def _standing(self) -> StopState | None:
+        """The last stop, carried out here or by an earlier process; None once trading was resumed."""
+        return self._watched if self.run is None else self.run.state
 
     @property
     def stopping(self) -> bool:
@@ -133,7 +143,8 @@ class AccountStop:
 
     def drop(self) -> None:
         """Trading is resumed: the watch after the stop ends, and a flatten that waits or works."""
-        run, self.run = self.run, None
+        with self._changing:
+            run, self.run, self._watched = self.run, None, None
         if run is not None and run.state.flatten in PENDING:
             run.state.flatten = "DROPPED"
             self._publish(run.state)
@@ -151,23 +162,25 @@ class AccountStop:
         """Remember a proof, stand sentry after it, keep a thread waiting and the venue session warm."""
         self._standby.ready()
         run, now = self.run, self._clock.monotonic()
-        if run is not None and run.finished:
-            if not self.memory.memory.proven:
-                self.memory.change(proven=True)
-            if now >= self._next_sentry:
-                self._next_sentry = now + Sentry.PERIOD_SECONDS
-                self._pool.submit(self._stand_sentry, run)
+        if run is not None:
+            run.hasten()
+        if run is not None and run.finished and not self.memory.memory.proven:
+            self.memory.change(proven=True)
+        state = self._standing
+        if state is not None and state.state == "STOPPED" and now >= self._next_sentry:
+            self._next_sentry = now + Sentry.PERIOD_SECONDS
+            self._pool.submit(self._stand_sentry, state)
         if now >= self._next_warm:  # so that a stop never pays for a handshake
             self._next_warm = now + WARM_SECONDS
             self._pool.submit(self._warm)
 
-    def _stand_sentry(self, run: StopRun) -> None:
+    def _stand_sentry(self, state: StopState) -> None:
         """One of ours appearing reopens the stop."""
-        if not self._sentry.sees_ours(run.state.policy) or self.run is not run:
+        if not self._sentry.sees_ours(state.policy) or self._standing is not state:
             return
-        self._logger.warning("stop_reopened", stop_id=run.state.stop_id, account=self.name)
+        self._logger.warning("stop_reopened", stop_id=state.stop_id, account=self.name)
         self.memory.change(proven=False)
-        self.carry_out(run.state.reopened(), self._new_fence(), self._clock.monotonic(), after=run)
+        self.carry_out(state.reopened(), self._new_fence(), self._clock.monotonic(), after=state)
 
     def _warm(self) -> None:
         try:
@@ -177,6 +190,20 @@ class AccountStop:
             self.reachable = False
 
     # -- after a restart ------------------------------------------------------------------------------------------
+
+    def recall(self) -> StopState | None:
+        """The stop that an earlier process carried out, with what the report's row of it says, to be gone on with or
+        watched over."""
+        held = self.memory.memory
+        proven_at = self._clock.now() if held.proven else None
+        self._watched = state = StopState.recalled(held.stop, self._report.read_row(self.name), proven_at)
+        if state is not None and held.proven:
+            self._report.put(self.name, self.venue.name, state)
+        return state
+
+    def go_on(self, fencing: Fencing, noticed: float) -> bool:
+        """Go on with the stop that was recalled; False where there is none."""
+        return self._watched is not None and self.carry_out(self._watched, fencing, noticed)
 
     @property
     def flatten_waits(self) -> bool:

@@ -74,7 +74,7 @@ class Arming:
     def _remember(self, epoch: int, risk: RiskSettings, *, fresh: bool) -> None:
         if fresh:
             for account in self._accounts:
-                account.memory.change(proven=True, flatten=None)
+                account.memory.change(proven=True, stop=None, flatten=None)
             self._memory.change(active=True, reason="", resumed_at=rfc3339(self._clock.now()))
         self._memory.change(
             highest_epoch=max(epoch, self._memory.memory.highest_epoch),

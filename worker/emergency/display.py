@@ -35,6 +35,13 @@ class Display:
         self._unshown.append(show)
         self._shown = None
 
+    def leave(self) -> None:
+        """Nobody arms any more: a reader must not see trading active for as long as nobody comes back. The memory keeps
+        that it was. Raises StoreError."""
+        held = self._memory.memory
+        if held.active:
+            self._keys.status({"active": False, "state": "HALTED", "stop_reason": None}, held.highest_epoch)
+
     def tell(
         self,
         settings: Reading[TradingSettings],

@@ -11,13 +11,15 @@ from shared.keys import ARMED_TTL_SECONDS
 from shared.store import Store, translated_errors
 from worker.line import Line
 
+LARGEST_EPOCH = 2**52
+
 # KEYS 1 trading_armed, 2 trading_epoch. ARGV 1 the least epoch that may come of it.
 _FENCE = """
 redis.call('DEL', KEYS[1])
 local now = redis.pcall('GET', KEYS[2])
 local value = 0
 if type(now) == 'string' then value = tonumber(now) or 0 end
-if value ~= value or value < 0 or value >= 9007199254740991 then value = 0 end
+if value ~= value or value < 0 or value >= 4503599627370496 then value = 0 end
 local least = tonumber(ARGV[1])
 value = math.max(value + 1, least)
 redis.call('SET', KEYS[2], string.format('%.0f', value))
@@ -110,8 +112,9 @@ class FenceLine:
 
 
 def whole_number(raw: object) -> int | None:
-    """What an epoch's key holds, where it holds one."""
+    """What an epoch's key holds; None too for what a script's numbers, which are doubles, cannot count on from."""
     try:
-        return int(raw) if isinstance(raw, bytes) else None
+        number = int(raw) if isinstance(raw, bytes) else -1
     except ValueError:
         return None
+    return number if 0 <= number < LARGEST_EPOCH else None

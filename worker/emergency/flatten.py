@@ -1,7 +1,7 @@
 """Closing positions after a proven stop, only where configured: reduce-only market orders, one at a time per symbol.
 
 Outside the gate, with ids of their own that are written to disk before they are sent; the next attempt for a symbol
-only after the last one is final at the venue. While the session is closed nothing is sent.
+only after the last one is final at the venue. While the session is closed nothing is sent of what has one.
 """
 
 from __future__ import annotations
@@ -94,11 +94,17 @@ class Flattener:
         if not positions:
             return "CLOSED"
         if not self._venue.clock().is_open:
-            return "QUEUED"
+            positions = [p for p in positions if not self._has_sessions(p)]
+            if not positions:
+                return "QUEUED"
         free = [p for p in positions if _symbol(p) not in under_way and not self._is_stale(state, p)]
         refused = [p.ticker for p in free if not self._close(state, p)]
         self._pause = min(self._pause * 2, LONGEST_PERIOD_SECONDS) if refused else PERIOD_SECONDS
         return "CLOSING"
+
+    def _has_sessions(self, position: VenuePosition) -> bool:
+        """A pair, like BTC/USD, trades day and night where stocks do not."""
+        return self._venue.capabilities.sessions and "/" not in position.ticker
 
     def _is_stale(self, state: StopState, position: VenuePosition) -> bool:
         """Our order has filled and the position is listed as it was before: sold once more, it would be a short one."""

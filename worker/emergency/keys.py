@@ -10,10 +10,11 @@ from shared.audit import audit_entry
 from shared.clock import Clock, rfc3339
 from shared.control import write_default_settings
 from shared.documents import RiskSettings, dump_json, parse_json
-from shared.errors import DocumentError, StoreRefused
+from shared.errors import DocumentError, StoreError, StoreRefused
 from shared.logs import event_fields
 from shared.status import merge_status, status_of
 from shared.store import Store, judge, translated_errors
+from worker.emergency.fence_line import FenceLine
 
 _ATTEMPTS = 10
 _TOLD_OF_A_STOP = frozenset(
@@ -23,16 +24,21 @@ _TOLD_OF_A_STOP = frozenset(
 
 
 class EmergencyKeys:
-    """``account`` is the one whose status the worker tells. Every method raises StoreError."""
+    """``account`` is the one whose status the worker tells. What writes raises StoreError."""
 
-    def __init__(self, store: Store, account: str, clock: Clock) -> None:
-        self.store, self._account, self._clock = store, account, clock
+    def __init__(self, store: Store, account: str, fence: FenceLine, clock: Clock) -> None:
+        self.store, self._account, self._fence, self._clock = store, account, fence, clock
         self._told_stop: tuple[object, object] | None = None
 
     def status(self, fields: Mapping[str, Any], epoch: int) -> None:
-        """``active``, ``state``, ``stop_reason``, and a change of them in ``events``."""
+        """``active``, ``state``, ``stop_reason``, and a change of them in ``events``.
+
+        An epoch in the status that was never given refuses nobody.
+        """
         before = status_of(self.store.get_json(self.store.keys.trading_status), self._account)
-        merge_status(self.store, self._account, fields, epoch)
+        if not merge_status(self.store, self._account, fields, epoch):
+            newest = max(self._fence.epoch() or 0, epoch)
+            merge_status(self.store, self._account, fields, epoch, newest=newest)
         if any(before.get(name) != value for name, value in fields.items()):
             self._tell("trading", {"account": self._account, **fields, "epoch": epoch})
 
@@ -43,6 +49,15 @@ class EmergencyKeys:
         if told != self._told_stop:
             self._tell("stop", {name: value for name, value in document.items() if name in _TOLD_OF_A_STOP})
             self._told_stop = told
+
+    def reported(self, account: str) -> object:
+        """The account's row of ``stop_report`` as it stands; None where there is none or Redis has no answer."""
+        try:
+            found = self.store.get_json(self.store.keys.stop_report)
+        except StoreError:
+            return None
+        rows = found.get("accounts") if isinstance(found, dict) else None
+        return rows.get(account) if isinstance(rows, dict) else None
 
     def show_latch(self, latch: Mapping[str, Any] | None) -> None:
         """``stop_latch`` as it is on disk."""

@@ -12,6 +12,7 @@ from shared.documents import Reading, RiskSettings, TradingSettings
 from worker.emergency.keys import EmergencyKeys
 from worker.emergency.look import Lookout
 from worker.emergency.memory import MemoryFile
+from worker.emergency.state import MAX_DETAIL
 from worker.emergency.switch import Cause, explicitly_lifted
 from worker.failpoints import failpoint
 
@@ -40,7 +41,7 @@ class Latch:
         latch = {
             "reason": cause.reason,
             "source": cause.source,
-            "detail": cause.detail,
+            "detail": cause.detail[:MAX_DETAIL],
             "at": rfc3339(self._clock.now()),
             "versions": None,
         }

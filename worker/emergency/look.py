@@ -10,7 +10,7 @@ from shared.accounts import DEFAULT_ACCOUNT
 from shared.clock import Clock, parse_rfc3339
 from shared.config import Config
 from shared.documents import RiskSettings, TradingSettings
-from shared.errors import StoreUnreachable
+from shared.errors import StoreError
 from worker.emergency.book import BookReader
 from worker.emergency.memory import MemoryFile
 from worker.emergency.sight import Eye
@@ -33,30 +33,35 @@ class Lookout:
         self._config, self._eye, self._book, self._memory, self._clock = config, eye, book, memory, clock
         self._accounts, self._host, self._stop_file = tuple(accounts), host, str(config.stop_path)
         held = memory.memory
-        risk = RiskSettings(emergency_stop_active=held.emergency_stop_active, reduce_only=held.reduce_only)
+        kept = ("emergency_stop_active", "reduce_only", "on_stop", "on_stop_automatic")
+        risk = RiskSettings().model_copy(update={name: getattr(held, name) for name in kept})
         self.good: tuple[TradingSettings, RiskSettings] = TradingSettings(), risk
         self._redis_down_since: float | None = None
+        self.was_cut_since_armed = False
+        """Whether Redis may have been restarted since trading was armed last."""
         self._seen = dict.fromkeys(self._accounts, clock.monotonic())
 
     def beside_redis(self, *, signalled: bool) -> View:
         """The file and the signal by themselves: a Redis that hangs must not delay what needs none."""
-        return View(None, None, os.path.exists(self._stop_file), signalled)
+        return View(None, None, stop_file_exists(self._stop_file), signalled)
 
     def look(self, *, signalled: bool, stop_file: bool) -> View:
-        """Everything; whether the file exists was just seen beside Redis. Raises StoreRefused."""
+        """Everything; whether the file exists was just seen beside Redis. One that refuses to be read is as lost as one
+        that is mute."""
         began = self._clock.monotonic()
         highest = self._memory.memory.highest_epoch  # before Redis is asked: a fence may be raising both meanwhile
         try:
             sight = self._eye.look(self.good, self._host)
             parts = {name: account_part(sight.beats, name) for name in self._accounts}
             old, silent, halt = self._old_redis(highest, sight.epoch), self._silent(parts), self._halt(parts)
-        except StoreUnreachable as error:
+        except StoreError as error:
             if self._redis_down_since is None:
                 self._redis_down_since = began
             down = self._clock.monotonic() - self._redis_down_since
             lost = down >= self._config.redis_lost_stop_seconds and self._memory.memory.active
             return View(None, None, stop_file, signalled, f"no answer for {down:.1f} s: {error}" if lost else "")
         self._redis_down_since = None
+        self.was_cut_since_armed = self.was_cut_since_armed or sight.was_cut
         self.good = (sight.settings.value, sight.risk.value)
         return View(
             sight.settings,
@@ -64,6 +69,7 @@ class Lookout:
             stop_file,
             signalled,
             old_redis=old,
+            was_cut=sight.was_cut,
             silent=silent,
             halt=halt,
             reducing=any(beat is not None and bool(beat.get("reducing")) for beat in parts.values()),
@@ -71,6 +77,7 @@ class Lookout:
 
     def armed(self) -> None:
         """Trading begins anew: the traders' silence counts from here."""
+        self.was_cut_since_armed = False
         self._seen = dict.fromkeys(self._accounts, self._clock.monotonic())
 
     def close(self) -> None:
@@ -111,6 +118,17 @@ class Lookout:
             return not resumed or parse_rfc3339(str(halt.get("at"))) > parse_rfc3339(resumed)
         except ValueError:
             return True
+
+
+def stop_file_exists(path: str) -> bool:
+    """Existence counts, of a link that leads nowhere too; what cannot be looked at may be there."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def account_part(beats: Sequence[Mapping[str, Any]], account: str) -> Mapping[str, Any] | None:

@@ -18,15 +18,17 @@ from typing import Any
 
 from worker.runtime import AccountLocked
 
-SIZE = 8192
+SIZE, PAGE = 65_536, 4096
+"""What is preallocated: a flatten of a thousand positions fits in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """One account's memory. ``latch`` is None, or ``reason, source, detail, at, stop_id, versions``.
 
-    ``flatten`` is None, or ``stop_id, requested_at, state`` and the number of the last order per symbol: ``sent``, and
-    ``refused`` where the venue would not have it.
+    ``stop`` is None, or what makes the last stop the same one after a restart (``StopState.identity``). ``flatten`` is
+    None, or ``stop_id, requested_at, state`` and the number of the last order per symbol: ``sent``, and ``refused``
+    where the venue would not have it.
     """
 
     highest_epoch: int = 0
@@ -39,6 +41,7 @@ class Memory:
     on_stop_automatic: str = "cancel_entries"
     emergency_stop_active: bool = False
     reduce_only: bool = False
+    stop: Mapping[str, Any] | None = None
     flatten: Mapping[str, Any] | None = None
     account: str = "default"
     venue: str = ""
@@ -63,11 +66,17 @@ class MemoryFile:
             raise AccountLocked(
                 f"{path} is held: another emergency worker guards this account; stop that one first"
             ) from None
+        self._used = SIZE
+        self.memory = self._read()
         if os.fstat(self._fd).st_size < SIZE:
-            held = os.pread(self._fd, SIZE, 0)
+            self._preallocate(os.pread(self._fd, SIZE, 0))
+
+    def _preallocate(self, held: bytes) -> None:
+        try:
             os.pwrite(self._fd, held.ljust(SIZE, b" "), 0)
             os.fsync(self._fd)
-        self.memory = self._read()
+        except OSError:
+            self.trusted = False
 
     def _read(self) -> Memory:
         return _memory(os.pread(self._fd, SIZE, 0), self._path)
@@ -85,9 +94,10 @@ class MemoryFile:
         try:
             if len(raw) > SIZE:
                 raise OSError(f"memory of {len(raw)} bytes")
-            os.pwrite(self._fd, raw.ljust(SIZE, b" "), 0)
+            pages = -(-len(raw) // PAGE) * PAGE
+            os.pwrite(self._fd, raw.ljust(max(pages, self._used), b" "), 0)
             os.fdatasync(self._fd)
-            self.trusted = True
+            self.trusted, self._used = True, pages
         except OSError:
             self.trusted = False
 

@@ -19,8 +19,15 @@ class StopReport:
     ``later`` is called where Redis did not take it.
     """
 
-    def __init__(self, write: Callable[[Row], None], later: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self,
+        write: Callable[[Row], None],
+        read_row: Callable[[str], object],
+        later: Callable[[Callable[[], None]], None],
+    ) -> None:
         self._write, self._later = write, later
+        self.read_row = read_row
+        """An account's row as Redis has it, whatever that is: from before a restart."""
         self._states: dict[str, StopState] = {}
         self._rows: dict[str, Row] = {}
         self._changing, self._writing, self._news = threading.Lock(), threading.Lock(), threading.Event()

@@ -17,12 +17,14 @@ D = TypeVar("D", bound=Document)
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """Both documents, the epoch (None: missing or mangled), this host's heartbeats of trading."""
+    """Both documents, the epoch (None: missing or mangled), this host's heartbeats of trading, and whether Redis had
+    broken the connection off since the last look."""
 
     settings: Reading[TradingSettings]
     risk: Reading[RiskSettings]
     epoch: int | None
     beats: Sequence[Mapping[str, Any]]
+    was_cut: bool = False
 
 
 class Eye:
@@ -33,6 +35,7 @@ class Eye:
         self._traders = ["trading", *(f"trading-{account}" for account in accounts)]
         """The trading processes of a host: the one for all accounts, and one for each."""
         self._packed: dict[str, Sequence[bytes]] = {}
+        self._looked = self._was_cut = False
 
     def look(self, good: tuple[TradingSettings, RiskSettings], host: str) -> Sight:
         """A stop waits for nothing twice. ``good`` is what an unreadable document falls back to.
@@ -40,6 +43,7 @@ class Eye:
         Raises StoreUnreachable, and StoreRefused where Redis refuses for another reason than a key's type.
         """
         with translated_errors():
+            self._was_cut = self._was_cut or (self._looked and not self._line.is_up)
             self._line.open()
             self._line.send(self._questions(host))
             answers = self._line.read(4)
@@ -49,7 +53,9 @@ class Eye:
         settings = _judged(self._keys.trading_settings, answers[0], TradingSettings, good[0])
         risk = _judged(self._keys.risk_settings, answers[1], RiskSettings, good[1])
         beats = [beat for raw in answers[3] if raw is not None and (beat := _object(raw)) is not None]
-        return Sight(settings, risk, whole_number(answers[2]), beats)
+        sight = Sight(settings, risk, whole_number(answers[2]), beats, self._was_cut)
+        self._looked, self._was_cut = True, False
+        return sight
 
     def _questions(self, host: str) -> Sequence[bytes]:
         packed = self._packed.get(host)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from shared.clock import rfc3339
+from shared.clock import parse_rfc3339, rfc3339
 from worker.emergency.switch import Cause
 
 _LISTED = 100
+MAX_DETAIL = 1000
+"""What of a cause goes to disk: a memory that does not fit there would forbid trading."""
 
 
 @dataclass(slots=True)
@@ -46,6 +49,35 @@ class StopState:
     def reopened(self) -> StopState:
         """The same stop, because an order of ours appeared after it was proven."""
         return replace(self, state="STOPPING", finished_at=None, is_reopened=True)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes it the same stop after a restart."""
+        cause = asdict(self.cause) | {"detail": self.cause.detail[:MAX_DETAIL]}
+        at = rfc3339(self.requested_at)
+        return {"stop_id": self.stop_id, "policy": self.policy, "requested_at": at, "cause": cause}
+
+    @classmethod
+    def recalled(
+        cls, identity: Mapping[str, Any] | None, reported: object, proven_at: datetime | None
+    ) -> StopState | None:
+        """The stop that ``identity`` was told of, to be gone on with, or proven; None where that cannot be read. Its
+        figures are taken from the account's row of ``stop_report``, where that is of the same stop."""
+        try:
+            found = dict(identity or {})
+            at = parse_rfc3339(str(found["requested_at"]))
+            state = cls(str(found["stop_id"]), Cause(**found["cause"]), str(found["policy"]), at, is_reopened=True)
+        except (KeyError, TypeError, ValueError):
+            return None
+        if isinstance(reported, dict) and reported.get("stop_id") == state.stop_id:
+            canceled, first = reported.get("canceled"), reported.get("first_cancel_ms")
+            state.canceled = set(map(str, canceled if isinstance(canceled, list) else ()))
+            state.found = set(state.canceled)
+            state.first_cancel_ms = first if isinstance(first, int | float) else None
+            held = reported.get("positions_open")
+            state.positions_open = held if isinstance(held, int) else None
+        if proven_at is not None:
+            state.state, state.finished_at = "STOPPED", proven_at
+        return state
 
     def note(self, error: str) -> None:
         """Keep an error for the report, bounded and without repeats."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from typing import TypeVar
 
 from shared.clock import Clock
 from shared.errors import VenueError
@@ -15,12 +17,16 @@ from worker.emergency.fencing import Fencing
 from worker.emergency.standby import Standby
 from worker.emergency.state import StopState
 from worker.emergency.sweep import Pace, Sweep
+from worker.emergency.tally import Tally
 from worker.emergency.window import IN_FLIGHT_SECONDS, InFlightWindow
 from worker.failpoints import failpoint
 from worker.venues.base import Venue
 
 BETWEEN_EMPTY_SECONDS = 0.1
 NOT_PROVEN_SECONDS = 60.0
+HASTE_SECONDS = 0.5
+"""How long a cancel-all may go unanswered before orders are cancelled one by one beside it."""
+T = TypeVar("T")
 
 
 class StopRun:
@@ -34,6 +40,7 @@ class StopRun:
         state: StopState,
         venue: Venue,
         sweep: Sweep,
+        tally: Tally,
         window: InFlightWindow,
         fencing: Fencing,
         standby: Standby,
@@ -44,10 +51,12 @@ class StopRun:
         noticed: float,
         former: Sequence[StopRun] = (),
     ) -> None:
-        self.state, self._venue, self._sweep, self._window = state, venue, sweep, window
+        self.state, self._venue, self._sweep, self._tally, self._window = state, venue, sweep, tally, window
         self._fencing, self._standby, self._pace = fencing, standby, pace
         self._publish, self._flatten = publish, flatten
         self._clock, self._noticed, self._former = clock, noticed, former
+        self._hastening = threading.Lock()
+        self._beside: Future[int | None] | None = None
         self._abandoned = threading.Event()
         self._epoch: int | None = None
         self._thread: threading.Thread | None = None
@@ -82,28 +91,48 @@ class StopRun:
         self._fencing.begin()
         self._window.begin()
         try:
-            self._first_cancel()
+            self._netted(self._first_cancel)
         finally:
-            self.cancel_was_asked.set()
+            with self._hastening:
+                self.cancel_was_asked.set()
+            if self._beside is not None:
+                wait([self._beside])
         self._await_fence()
         while not self._abandoned.is_set():
-            if self._prove():
+            if self._netted(self._prove):
                 self._done()
                 return
             self._give_up_hope()
             self._publish(self.state)
             self._abandoned.wait(self._pace.seconds)
 
+    def _netted(self, step: Callable[[], T]) -> T | None:
+        """What no adapter should raise is told and tried again like a venue that does not answer: a stop never ends
+        without its proof."""
+        try:
+            return step()
+        except Exception as error:  # the last net under the one thread that must go on
+            self.state.unread = repr(error)
+            self.state.note(f"unexpected: {error!r}")
+            return None
+
     def _first_cancel(self) -> None:
-        if self.state.is_reopened:
-            return  # the venue's cancel-all is called once a stop; the owner may work by hand by now
-        self.state.first_cancel_ms = (self._clock.monotonic() - self._noticed) * 1000
-        self._sweep.cancel_all()
+        if (
+            not self.state.is_reopened
+        ):  # the venue's cancel-all is called once a stop; the owner may work by hand by now
+            self._sweep.cancel_all()
+
+    def hasten(self) -> None:
+        """Called now and then: a cancel-all that is mute keeps no order waiting."""
+        with self._hastening:
+            late = self._clock.monotonic() - self._noticed >= HASTE_SECONDS
+            if late and self._beside is None and not self.cancel_was_asked.is_set():
+                self._beside = self._sweep.begin_listed()
 
     def _await_fence(self) -> None:
         fencing = self._fencing.ended()
         if not fencing.done():
-            self._sweep.cancel_listed()
+            self._netted(self._sweep.cancel_listed)
         self._epoch = fencing.result()
         failpoint("cancel.fenced")
         self.state.fenced = self._epoch is not None
@@ -112,13 +141,16 @@ class StopRun:
 
     def _prove(self) -> bool:
         """Cancel and list until two empty lists stand after the in-flight window. False: not yet."""
-        if self._sweep.cancel_listed() != 0:
-            return False
+        left = self._sweep.cancel_listed()
         failpoint("cancel.window")
-        if not self._window.is_over(self._epoch):
+        is_over = self._window.is_over(self._epoch)  # a mute trader is ended whatever the venue says
+        if left != 0 or not is_over:
             return False
         failpoint("cancel.proving")
-        return self._is_empty() and self._is_empty(after=BETWEEN_EMPTY_SECONDS) and not self._sweep.cancel_unlisted()
+        if not self._is_empty() or not self._is_empty(after=BETWEEN_EMPTY_SECONDS) or self._sweep.cancel_unlisted():
+            return False
+        self._tally.settle()
+        return True
 
     def _is_empty(self, after: float = 0) -> bool:
         """Whether a list that is read now is empty; False as well where the run was abandoned."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 
-from shared.errors import OrderNotFound, VenueError
+from shared.clock import Clock
+from shared.errors import VenueError
 from worker.core import ids
 from worker.core.order_states import FINAL
 from worker.core.types import Effect, VenueOrder, VenuePosition
 from worker.emergency.book import BookReader
 from worker.emergency.state import StopState
+from worker.emergency.tally import Tally, find_ours
 from worker.failpoints import failpoint
 from worker.venues.base import CancelOutcome, CancelResult, PartlyRead, Venue
 
@@ -29,6 +32,18 @@ class Pace:
         self.seconds = min(self.seconds * 2, self._longest)
 
 
+class Begun:
+    """Notes, once, how long after the stop was noticed its first cancel leaves. ``noticed`` is monotonic."""
+
+    def __init__(self, state: StopState, clock: Clock, noticed: float) -> None:
+        self._state, self._clock, self._noticed = state, clock, noticed
+
+    def note(self) -> None:
+        """The first cancel is about to leave."""
+        if self._state.first_cancel_ms is None:
+            self._state.first_cancel_ms = (self._clock.monotonic() - self._noticed) * 1000
+
+
 class Sweep:
     """One stop's cancels at one account's venue; what they find stands in ``state``."""
 
@@ -41,9 +56,12 @@ class Sweep:
         pool: ThreadPoolExecutor,
         publish: Callable[[StopState], None],
         pace: Pace,
+        begun: Begun,
+        tally: Tally,
     ) -> None:
         self._account, self._state, self._venue, self._book = account, state, venue, book
         self._pool, self._publish, self._pace = pool, publish, pace
+        self._begun, self._tally = begun, tally
         self._unlisted: set[str] = set()
         self._stops: list[VenueOrder] = []
 
@@ -51,13 +69,19 @@ class Sweep:
         """The venue's own cancel-all, where the policy lets it go and the venue has one."""
         if self._state.policy == "cancel_entries" or not self._venue.capabilities.cancel_all:
             return
+        self._begun.note()
         try:
             failpoint("cancel.all")
             results = self._venue.cancel_all()
             failpoint("cancel.all_answered")
             self._take(results)
         except VenueError as error:
+            self._tally.remember_book()
             self._state.note(f"cancel_all: {error}")
+
+    def begin_listed(self) -> Future[int | None]:
+        """``cancel_listed`` in another thread."""
+        return self._pool.submit(self.cancel_listed)
 
     def cancel_listed(self) -> int | None:
         """One list call and a cancel for each order found; the number found, None where the venue was not read."""
@@ -78,7 +102,11 @@ class Sweep:
         listed = self._state.found - self._unlisted
         names = [name for name, at in self._book.working(self._account).items() if at not in listed]
         try:
-            told = [o for o in self._pool.map(self._look_up, names) if o is not None and o.state not in FINAL]
+            told = [
+                o
+                for o in self._pool.map(partial(find_ours, self._venue), names)
+                if o is not None and o.state not in FINAL
+            ]
         except VenueError as error:
             self._state.unread = str(error)
             self._state.note(f"an order of the book: {error}")
@@ -86,20 +114,15 @@ class Sweep:
         self._unlisted |= {o.venue_order_id for o in told}
         return self._cancel(told) > 0
 
-    def _look_up(self, client_order_id: str) -> VenueOrder | None:
-        if not ids.is_ours(client_order_id):
-            return None
-        try:
-            return self._venue.order_by_client_id(client_order_id)
-        except OrderNotFound:
-            return None
-
     def _cancel(self, orders: Sequence[VenueOrder]) -> int:
         state = self._state
         targets = [o.venue_order_id for o in orders if self._concerns(o)]
         self._stops = [o for o in orders if o.stop_price is not None and o.venue_order_id not in targets]
         state.unconfirmed, state.working = len(targets), frozenset(targets)
         if targets:
+            if state.state == "NOT_PROVEN":
+                state.state = "STOPPING"
+            self._begun.note()
             state.found.update(targets)
             failpoint("cancel.each")
             asked = [self._pool.submit(self._venue.cancel, name) for name in targets]

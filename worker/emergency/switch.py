@@ -36,13 +36,15 @@ class View:
     signalled: bool
     redis_lost: str = ""
     old_redis: str = ""
+    was_cut: bool = False
     silent: str = ""
     halt: Mapping[str, Any] | None = None
     reducing: bool = False
 
 
 def find_causes(view: View, *, was_active: bool) -> list[Cause]:
-    """Everything that forbids trading, a person's word before a machine's; none where all allows it.
+    """Everything that forbids trading, a person's word before a machine's; none where all allows it. That a Redis came
+    back empty from a restart is nobody's word.
 
     With Redis away for less than the limit nothing is judged: no cause, and nobody arms either.
     """
@@ -54,9 +56,16 @@ def find_causes(view: View, *, was_active: bool) -> list[Cause]:
     if view.redis_lost:
         causes.append(Cause("redis_lost", "redis", view.redis_lost, latching=True, automatic=True))
     if view.settings is not None and view.risk is not None:
-        causes += _by_documents(view.settings, view.risk, was_active=was_active)
-        causes += _by_machine(view)
+        documents = list(_by_documents(view.settings, view.risk, was_active=was_active))
+        machine = list(_by_machine(view))
+        emptied = view.old_redis and view.was_cut and not somebody_spoke(view.settings)
+        causes += [*machine, *documents] if emptied else [*documents, *machine]
     return causes
+
+
+def somebody_spoke(settings: Reading[TradingSettings]) -> bool:
+    """Whether ``trading_settings`` is somebody's word: a Redis that came back empty has none, or a worker's default."""
+    return settings.raw is not None and (settings.error is not None or settings.value.updated_by != "backend_init")
 
 
 def _by_documents(

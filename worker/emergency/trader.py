@@ -45,21 +45,23 @@ class TraderProcess:
         pending = found.get("in_flight")
         return Acknowledgement(found["epoch"], frozenset(map(str, pending if isinstance(pending, list) else ())))
 
-    def kill(self) -> str:
-        """End the process that holds the lock, for good; returns what came of it."""
+    def kill(self) -> tuple[str, bool]:
+        """End the process that holds the lock, for good; returns what came of it, and whether it is over."""
         holder = read_lock(self._lock_path)
-        if holder is None or not self.runs() or not holder.alive():
-            return "no trader holds the lock"
+        if not self.runs():
+            return "no trader holds the lock", True
+        if holder is None or not holder.alive():
+            return f"{self._lock_path} does not say which process holds it", False
         try:
             handle = os.pidfd_open(holder.pid)
         except OSError as error:
-            return f"process {holder.pid} is gone: {error}"
+            return f"process {holder.pid} is gone: {error}", isinstance(error, ProcessLookupError)
         try:
             if not holder.alive():
-                return f"process {holder.pid} is gone"
+                return f"process {holder.pid} is gone", True
             signal.pidfd_send_signal(handle, signal.SIGKILL)
-            return f"killed process {holder.pid}"
+            return f"killed process {holder.pid}", True
         except OSError as error:
-            return f"process {holder.pid} could not be killed: {error}"
+            return f"process {holder.pid} could not be killed: {error}", False
         finally:
             os.close(handle)

@@ -51,7 +51,9 @@ class InFlightWindow:
             self._state.trader = "acknowledged"
             return not ack.in_flight or (since >= IN_FLIGHT_SECONDS and self._resolved())
         if since >= ACKNOWLEDGE_SECONDS:
-            self._state.trader = self._trader.kill()
+            self._state.trader, is_over = self._trader.kill()
+            if not is_over:  # one of another user's, say: what it has sent before the fence may still be on its way
+                return since >= IN_FLIGHT_SECONDS and self._resolved()
             self._gone_at = self._clock.monotonic()
         return False
 

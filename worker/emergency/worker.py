@@ -7,9 +7,9 @@ account a stop of its own (``AccountStop``).
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 
 import structlog
@@ -29,7 +29,7 @@ from worker.emergency.switch import View, find_causes
 from worker.runtime import Heartbeat, StopSignals
 
 POLL_SECONDS = 0.25
-LEAVE_SECONDS = 5.0
+LEAVE_SECONDS, PROOF_POLL_SECONDS = 5.0, 0.05
 
 
 class EmergencyWorker:
@@ -71,8 +71,6 @@ class EmergencyWorker:
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGUSR1, self.on_signal)
         self._start_over()
         has_default = False
         try:
@@ -102,13 +100,22 @@ class EmergencyWorker:
         return True
 
     def _leave(self) -> None:
-        """Drained: nobody arms any more, so trading ends within the key's three seconds, at once where possible."""
+        """Drained: nobody arms any more, so trading ends within the key's three seconds, at once where possible. A stop
+        that is being carried out gets a few seconds for its proof."""
+        if self._signalled:
+            self.turn()
         try:
             self._fencer.line.disarm()
+            self._display.leave()
         except StoreError:
             self._logger.warning("not_disarmed")
         self._heartbeat.farewell()
         deadline = self._clock.monotonic() + LEAVE_SECONDS
+        while any(account.stopping for account in self._accounts) and self._clock.monotonic() < deadline:
+            self._wake.wait(PROOF_POLL_SECONDS)
+            self._wake.clear()
+        for account in self._accounts:
+            account.tend()
         for account in self._accounts:
             account.abandon()
         for account in self._accounts:
@@ -122,7 +129,7 @@ class EmergencyWorker:
             beside = self._look_beside_redis()
             view = self._lookout.look(signalled=self._signalled, stop_file=beside.stop_file)
             if causes := find_causes(view, was_active=self._memory.memory.active):
-                self._breaker.off(causes)
+                self._breaker.off(causes, view)
                 self._heeded(view)
             elif view.settings is not None and view.risk is not None and self._arming.allow(view.settings, view.risk):
                 self._lookout.armed()
@@ -136,7 +143,7 @@ class EmergencyWorker:
     def _look_beside_redis(self) -> View:
         view = self._lookout.beside_redis(signalled=self._signalled)
         if self._breaker.cause is None and (view.signalled or view.stop_file):
-            self._breaker.off(find_causes(view, was_active=self._memory.memory.active))
+            self._breaker.off(find_causes(view, was_active=self._memory.memory.active), view)
             self._heeded(view)
         return view
 
@@ -164,7 +171,9 @@ class EmergencyWorker:
 
 
 def write_pid(config: Config, account: str) -> None:
-    """``run/emergency-{account}.pid``: where ``sixbot stop`` sends its signal when Redis is down."""
+    """``run/emergency-{account}.pid``: where ``sixbot stop`` sends its signal when Redis is down. A full disk costs
+    this channel, and not the worker."""
     path = config.run_dir / f"emergency-{account}.pid"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{os.getpid()}\n")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{os.getpid()}\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,8 @@ from worker.venues.http import pool_manager
 
 CALLS_A_MINUTE = 60
 MINUTE = timedelta(minutes=1)
+LATEST = 4_102_444_800
+"""2100 in Unix seconds: what is later is no time."""
 LOOKBACK_MINUTES = 3
 """How many minutes are asked for per bar wanted: minutes without a trade have none."""
 
@@ -38,23 +39,30 @@ class FinnhubData:
     def last_price(self, ticker: str) -> LastPrice:
         found = self._get("quote", {"symbol": ticker})
         price, at = _number(found.get("c")), _number(found.get("t"))
-        if price is None or price <= 0 or at is None or at <= 0:
+        if price is None or price <= 0 or at is None or not 0 < at < LATEST:
             raise VenueUnavailable(f"finnhub: no price for {ticker} (c {shorten(found.get('c'))})")
         return LastPrice(Decimal(repr(price)), datetime.fromtimestamp(at, UTC))
 
     def bars(self, tickers: Sequence[str], count: int, until: datetime) -> dict[str, list[Bar]]:
-        """Tickers that the minute's calls do not reach have no bars."""
+        """Tickers that the minute's calls do not reach, or whose answer is none, have no bars.
+
+        Raises VenueUnavailable where no ticker has any.
+        """
         end = int(until.timestamp()) // 60 * 60
         found: dict[str, list[Bar]] = {ticker: [] for ticker in tickers}
+        problem = "finnhub: no bars for any ticker"
         for ticker in tickers:
             if not self._may_call():
                 break
             start = end - 60 * count * LOOKBACK_MINUTES
             span = {"symbol": ticker, "resolution": "1", "from": str(start), "to": str(end - 1)}
-            answer = self._get("stock/candle", span)
-            found[ticker] = [b for b in _bars(answer) if b.start.timestamp() < end][-count:]
+            try:
+                answer = self._get("stock/candle", span)
+                found[ticker] = [b for b in _bars(answer) if b.start.timestamp() < end][-count:]
+            except VenueUnavailable as error:  # what one ticker is refused costs the others nothing
+                problem = str(error)
         if tickers and not any(found.values()):
-            raise VenueUnavailable("finnhub: no bars for any ticker")
+            raise VenueUnavailable(problem)
         return found
 
     def _may_call(self) -> bool:
@@ -109,12 +117,14 @@ def _bars(found: Mapping[str, Any]) -> list[Bar]:
         if any(v is None for v in values) or not all(v is not None and v > 0 for v in values[:5]):
             continue  # a minute with a zero or no number in it is none
         at, *prices = [v for v in values if v is not None]
+        if at >= LATEST or prices[-1] < 0:
+            continue
         bars.append(Bar(datetime.fromtimestamp(at, UTC), *prices))
     bars.sort(key=lambda b: b.start)
     return [b for b, after in pairwise([*bars, None]) if b is not None and (after is None or after.start > b.start)]
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value) if abs(value) < 1e12 else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e12:
+        return None  # NaN too; an integer of hundreds of digits is no float at all
+    return float(value)

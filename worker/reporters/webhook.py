@@ -45,7 +45,10 @@ class WebhookReporter:
             IDEMPOTENCY: report.id,
         }
         try:
-            answer = self._http.request("POST", self._url, body=body, headers=headers, redirect=False)
+            answer = self._http.request(
+                "POST", self._url, body=body, headers=headers, redirect=False, preload_content=False
+            )
+            answer.close()  # what it says beyond its status is not read, however long it is
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             # An address may hold a token in its path, and urllib3's messages quote addresses.
             raise ReportFailed(f"webhook: {type(error).__name__}") from None

@@ -80,8 +80,8 @@ class Bot:
 
     def answer(self, message: Message) -> str | None:
         """Do what an allowed chat says and tell what came of it; None where it is no command of ours."""
-        word, _, rest = message.text.strip().partition(" ")
-        command = self._commands.get(word.partition("@")[0].lower())
+        word, rest = [*message.text.split(maxsplit=1), "", ""][:2]
+        command = self._commands.get(word.partition("@")[0].lower().rstrip(".,!"))
         if command is None:
             return HELP if word.startswith("/") else None
         try:

@@ -85,7 +85,7 @@ def test_stop_when_emergency_restarts_goes_on_with_the_account_that_was_not_prov
     by_hand = installation.broker.foreign_order()["id"]
     installation.mend_other()
     stack.start("emergency")
-    eventually(lambda: states() == {"b": "STOPPED"}, what=f"the rest of the stop: {rows()}")
+    eventually(lambda: states() == ALL_STOPPED, what=f"the rest of the stop: {rows()}")
     assert not installation.other.engine.working()
     assert installation.broker.open_ids() == [by_hand]
     installation.broker.orders[by_hand]["status"] = "canceled"

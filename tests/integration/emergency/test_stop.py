@@ -290,15 +290,17 @@ def test_stop_when_the_trader_is_frozen_kills_it_by_its_lock_before_it_says_stop
         "import os, sys, signal; from pathlib import Path; from worker.runtime import AccountLock;"
         "AccountLock(Path(sys.argv[1]), 'default').acquire(); os.kill(os.getpid(), signal.SIGSTOP)"
     )
-    with Running(tmp_path, redis_url):
+    with Running(tmp_path, redis_url) as running:
         turn_on(store)
+        running.venue.unread = True  # which must not keep the trader alive
         trader = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")])
         try:
             eventually(lambda: lock_is_held(tmp_path / "run" / "account-default.lock"), what="the trader's lock")
             store.client.set("trading_settings", OFF)
+            assert trader.wait(30) == -signal.SIGKILL
+            running.venue.unread = False
             account = stopped(store, "trading_settings")["accounts"]["default"]
             assert account["trader"] == f"killed process {trader.pid}"
-            assert trader.wait(30) == -signal.SIGKILL
         finally:
             trader.kill()
             trader.wait()

@@ -77,7 +77,7 @@ def test_stop_when_an_allowed_chat_says_so_is_done_and_audited(line: Line) -> No
     assert (entry["who"], entry["from"], entry["key"]) == ("ann (7)", "telegram", "trading_settings")
 
 
-@pytest.mark.parametrize("text", ["/STOP", "/stop@six_bot now", "  /stop  "])
+@pytest.mark.parametrize("text", ["/STOP", "/stop@six_bot now", "  /stop  ", "/stop\nplease", "/stop!", "/stop\tnow"])
 def test_stop_when_written_in_any_way_is_a_stop(line: Line, text: str) -> None:
     line.ask(text)
     assert line.enabled is False

@@ -64,6 +64,8 @@ def test_last_price_when_recorded_quotes_are_read_takes_zero_for_no_price(
         '{"c": true, "t": 1601197570}',
         '{"c": -1, "t": 1601197570}',
         '{"c": 112.28, "t": 0}',
+        '{"c": 112.28, "t": 999999999999}',
+        '{"c": 1%s, "t": 1601197570}' % ("0" * 400),
         '"You don\'t have access to this resource."',
         "API limit reached",
         '{"error": "Invalid API key"}',
@@ -101,6 +103,19 @@ def test_bars_when_columns_do_not_fit_are_none(server: FinnhubServer, finnhub: F
     server.lie("stock/candle", lie)
     with pytest.raises(VenueUnavailable):
         finnhub.bars(["AAPL"], 60, NOW)
+
+
+@pytest.mark.parametrize(
+    "lie", [500, "<html>", "reset", '{"s":"ok","t":[999999999999],"o":[1],"h":[1],"l":[1],"c":[1],"v":[1]}']
+)
+def test_bars_when_one_ticker_is_refused_are_there_for_the_others(
+    server: FinnhubServer, finnhub: FinnhubData, lie: Any
+) -> None:
+    """One symbol without a licence must not cost the cycle all its predictions."""
+    server.candles = {name: minutes(5, STAMP) for name in ("AAPL", "MSFT")}
+    server.lie("stock/candle", lie)
+    found = finnhub.bars(["AAPL", "MSFT"], 5, NOW)
+    assert [len(found[name]) for name in ("AAPL", "MSFT")] == [0, 5]
 
 
 def test_calls_when_a_minute_is_used_up_are_not_made(

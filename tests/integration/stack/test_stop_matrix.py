@@ -384,3 +384,20 @@ def test_dead_man_switch_when_the_trader_drains_is_taken_back(stack: Stack, exch
     stack.signal("trading", signal.SIGTERM)
     assert stack.processes["trading"].wait(30) == 0
     assert exchange.exchange._cancel_at is None
+
+
+def test_stop_when_the_signal_comes_while_the_worker_starts_is_carried_out(
+    stack: Stack, exchange: ExchangeServer
+) -> None:
+    """By default SIGUSR1 ends a process: the stop would be lost with it."""
+    working(stack, exchange, "emergency")
+    stack.kill("emergency")
+    told = stack.home / "run" / "emergency-default.pid"
+    told.unlink()
+    stack.launch("emergency")
+    eventually(lambda: told.exists() and told.read_text().strip(), what="its pid")
+    stack.signal("emergency", signal.SIGUSR1)
+    report = stack.await_stopped("emergency_stop")
+    assert report["source"] == "signal"
+    assert is_empty(exchange)
+    assert stack.alive() == ["emergency"]
