@@ -65,6 +65,19 @@ class EmergencyKeys:
         Raises StoreUnreachable, and StoreRefused where Redis refuses for another reason than a key's type.
         """
         keys = self.store.keys
+        try:
+            answers = self._answers(host)
+        except StoreUnreachable:
+            self._ask_again_at = self._clock.monotonic() + ASK_AGAIN_SECONDS
+            raise
+        settings = self._judged(keys.trading_settings, answers[0], TradingSettings, good[0])
+        risk = self._judged(keys.risk_settings, answers[1], RiskSettings, good[1])
+        beats = [beat for raw in answers[3] if raw is not None and (beat := _object(raw)) is not None]
+        sight = Sight(settings, risk, _whole_number(answers[2]), beats, self._was_cut)
+        self._looked, self._was_cut = True, False
+        return sight
+
+    def _answers(self, host: str) -> list[Any]:
         with translated_errors():
             self._was_cut = self._was_cut or (self._looked and not self._eye.is_up)
             self._eye.open()
@@ -73,12 +86,7 @@ class EmergencyKeys:
             for answer in answers:
                 if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
                     raise answer
-        settings = self._judged(keys.trading_settings, answers[0], TradingSettings, good[0])
-        risk = self._judged(keys.risk_settings, answers[1], RiskSettings, good[1])
-        beats = [beat for raw in answers[3] if raw is not None and (beat := _object(raw)) is not None]
-        sight = Sight(settings, risk, _whole_number(answers[2]), beats, self._was_cut)
-        self._looked, self._was_cut = True, False
-        return sight
+        return answers
 
     def _look_at(self, host: str) -> Sequence[bytes]:
         packed = self._looks.get(host)

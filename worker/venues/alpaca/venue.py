@@ -7,7 +7,6 @@ a timeout, nothing is sent twice, and the id is ours. Bodies are read raw, so th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -215,11 +214,13 @@ class AlpacaVenue:
         raise PartlyRead(f"no end of orders after {len(found)}", found)
 
     def _readable(self, rows: Sequence[Any]) -> list[VenueOrder]:
-        """The orders of a page that can be read, whatever stands beside them."""
+        """The orders of a page that can be read, whatever stands beside them; of others the id, where there is one."""
         found: list[VenueOrder] = []
         for row in reversed(rows):
-            with suppress(KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
+            try:
                 found += self._pairs.orders([row])
+            except wire.MALFORMED:
+                found += mapping.only_named(row)
         return found
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
