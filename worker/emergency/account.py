@@ -130,6 +130,7 @@ class AccountStop:
         """The epoch was raised once Redis was back."""
         if self.run is not None:
             self.run.state.fenced = True
+            self._publish(self.run.state)
 
     def abandon(self) -> None:
         """No more calls: trading is resumed, or the process ends. Waits for none that is out."""

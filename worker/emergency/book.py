@@ -18,6 +18,10 @@ class BookReader:
         self._store, self._clock = store, clock
         self._ask_again_at = float("-inf")
 
+    def ask_later(self) -> None:
+        """Redis did not answer: it is not asked for a while, for fifty timeouts would stand before fifty cancels."""
+        self._ask_again_at = self._clock.monotonic() + ASK_AGAIN_SECONDS
+
     def has_open_orders(self, account: str) -> bool:
         """Whether the book has any order of the account that is not final. Raises StoreError."""
         client, keys = self._store.client, self._store.keys
@@ -43,10 +47,7 @@ class BookReader:
             return {}
 
     def effect_of(self, client_order_id: str) -> str | None:
-        """What the book says of an order; None where it or Redis has no answer.
-
-        A Redis that did not answer is not asked again for a while: fifty timeouts would stand before fifty cancels.
-        """
+        """What the book says of an order; None where it or Redis has no answer."""
         if self._clock.monotonic() < self._ask_again_at:
             return None
         try:
@@ -54,7 +55,7 @@ class BookReader:
                 raw = self._store.client.hget(self._store.keys.order(client_order_id), "effect")
             return None if raw is None else cast("bytes", raw).decode()
         except StoreUnreachable:
-            self._ask_again_at = self._clock.monotonic() + ASK_AGAIN_SECONDS
+            self.ask_later()
             return None
         except (StoreError, UnicodeDecodeError):
             return None

@@ -10,7 +10,7 @@ from shared.accounts import DEFAULT_ACCOUNT
 from shared.clock import Clock, parse_rfc3339
 from shared.config import Config
 from shared.documents import RiskSettings, TradingSettings
-from shared.errors import StoreError
+from shared.errors import StoreError, StoreUnreachable
 from worker.emergency.book import BookReader
 from worker.emergency.memory import MemoryFile
 from worker.emergency.sight import Eye
@@ -55,6 +55,8 @@ class Lookout:
             parts = {name: account_part(sight.beats, name) for name in self._accounts}
             old, silent, halt = self._old_redis(highest, sight.epoch), self._silent(parts), self._halt(parts)
         except StoreError as error:
+            if isinstance(error, StoreUnreachable):
+                self._book.ask_later()
             if self._redis_down_since is None:
                 self._redis_down_since = began
             down = self._clock.monotonic() - self._redis_down_since

@@ -47,7 +47,7 @@ class Capabilities:
 
 
 class PartlyRead(VenueUnavailable):
-    """A list that was not read to its end, or not all of it; ``found`` is what could be read."""
+    """A list that was not read to its end, or not all of it; ``found`` is what could be read, be it an id only."""
 
     def __init__(self, why: str, found: Sequence[VenueOrder]) -> None:
         super().__init__(why)

@@ -141,17 +141,19 @@ def test_orders_when_a_later_page_fails_are_unavailable_as_a_whole(server: Alpac
     assert sorted(o.venue_order_id for o in caught.value.found) == sorted(row["id"] for row in newest)
 
 
-def test_orders_when_one_of_them_cannot_be_read_are_unavailable_with_the_others(
+def test_orders_when_one_of_them_cannot_be_read_are_unavailable_with_the_others_and_its_id(
     server: AlpacaServer, venue: AlpacaVenue
 ) -> None:
-    """A stop cancels those: one mangled row must not keep a hundred orders working."""
+    """A stop cancels those: one mangled row must not keep a hundred orders working, and its own id is enough."""
     for _ in range(3):
         venue.submit(limit_order(), go)
     rows = list(server.orders.values())
-    server.lie("GET /v2/orders", json.dumps([rows[0], {**rows[1], "status": "teleported"}, rows[2], None]))
+    odd = {**rows[1], "status": "teleported", "created_at": [], "submitted_at": "soon"}
+    server.lie("GET /v2/orders", json.dumps([rows[0], odd, rows[2], None, {"id": 7}, {"id": ""}]))
     with pytest.raises(PartlyRead) as caught:
         venue.open_orders()
-    assert {o.venue_order_id for o in caught.value.found} == {rows[0]["id"], rows[2]["id"]}
+    found = {o.venue_order_id: o.client_order_id for o in caught.value.found}
+    assert found == {row["id"]: row["client_order_id"] for row in rows}
 
 
 def test_orders_when_full_pages_repeat_for_ever_are_unavailable(server: AlpacaServer, venue: AlpacaVenue) -> None:

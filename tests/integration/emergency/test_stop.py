@@ -192,6 +192,7 @@ def test_stop_when_redis_is_lost_cancels_entries_without_it_and_reports_when_it_
         own_redis.start()
         assert stopped(store, "redis")["reason"] == "redis_lost"
         eventually(lambda: store.client.exists("stop_latch"), what="latched")
+        eventually(lambda: document(store, "stop_report")["accounts"]["default"]["fenced"], what="fenced, and told")
     client.close()
 
 

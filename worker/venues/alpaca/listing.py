@@ -109,9 +109,11 @@ class OrderList:
         raise PartlyRead(f"no end of orders after {len(found)}", found)
 
     def _readable(self, rows: Sequence[Any]) -> list[VenueOrder]:
-        """The orders of a page that can be read, whatever stands beside them."""
+        """The orders of a page that can be read, whatever stands beside them; of others the id, where there is one."""
         found: list[VenueOrder] = []
         for row in reversed(rows):
-            with suppress(*wire.MALFORMED):
+            try:
                 found += self._pairs.orders([row])
+            except wire.MALFORMED:
+                found += mapping.only_named(row)
         return found

@@ -122,6 +122,19 @@ def order(found: Json) -> VenueOrder:
     )
 
 
+def only_named(found: Any) -> list[VenueOrder]:
+    """What makes no sense but has an id, as an order that works: enough to cancel it by; else nothing."""
+    name, ours = (found.get("id"), found.get("client_order_id")) if isinstance(found, dict) else (None, None)
+    if not isinstance(name, str) or not name:
+        return []
+    try:
+        created = _created(found)
+    except (TypeError, ValueError):
+        created = None
+    named = ours if isinstance(ours, str) else None
+    return [VenueOrder(name, named, str(found.get("symbol")), Side.BUY, Decimal(0), S.ACCEPTED, created_at=created)]
+
+
 def _wanted(found: Json, price: Decimal | None) -> Decimal | None:
     """What an order by notional may become at a price, in Alpaca's nine places."""
     notional = optional_positive(found.get("notional"))
