@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from shared.keys import Keys
 from shared.store import Store, connect
@@ -17,6 +18,14 @@ from tests.support import RedisServer
 PATIENCE_SECONDS = 30
 """For a Redis of the test's that nobody breaks: a busy machine may take longer than our workers would wait."""
 IN_MEMORY, ROOM = Path("/dev/shm"), 2 * 2**30
+
+
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("search", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+"""The same examples in every run, and no limits of time; HYPOTHESIS_PROFILE=search looks for new ones."""
 
 
 def pytest_configure() -> None:

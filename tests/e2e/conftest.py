@@ -80,7 +80,7 @@ def chromium() -> Iterator[Browser]:
         pytest.skip(f"Chromium is absent: {CHROMIUM} (apt-get install chromium)")
     expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS, timeout=120_000)
         yield browser
         browser.close()
 
@@ -94,7 +94,7 @@ def web_url(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
         command = [sys.executable, "-m", "worker", "worker", "web"]
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
-        eventually(_answers(url), 90, what="the web answers")
+        eventually(_answers(url), 120, what="the web answers")
         yield url
     finally:
         process.terminate()

@@ -6,13 +6,12 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.servers.forked import fork
 from tests.support import RedisServer, eventually, free_port
 
 
@@ -51,9 +50,7 @@ class Worker:
             "SIXBOT_HOME": str(folder),
             "SIM_VENUE_URL": f"http://127.0.0.1:{free_port()}",
         }
-        command = [sys.executable, "-m", "worker", "worker", name]
-        with self._output.open("wb") as output:
-            self._process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        self._process = fork(["worker", name], environment, self._output)
 
     def told(self, word: str, times: int = 1) -> None:
         """Wait until it has said that word so often."""

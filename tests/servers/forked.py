@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -56,20 +57,34 @@ class ForkedWorker:
             self._process.kill()
 
 
-def fork(arguments: Sequence[str], environment: Mapping[str, str], output: Path) -> ForkedWorker:
-    """Start ``sixbot`` with the arguments; what it prints is appended to ``output``."""
+def fork(
+    arguments: Sequence[str], environment: Mapping[str, str], output: Path, errors: Path | None = None
+) -> ForkedWorker:
+    """Start ``sixbot`` with the arguments; what it prints is appended to ``output``, and to ``errors`` where given."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOAD))
-    process = context.Process(target=_work, args=(list(arguments), dict(environment), str(output)), daemon=True)
+    printed = str(output), str(errors or output)
+    process = context.Process(target=_work, args=(list(arguments), dict(environment), *printed), daemon=True)
     process.start()
     return ForkedWorker(process)
 
 
-def _work(arguments: list[str], environment: dict[str, str], output: str) -> None:
+def sixbot(environment: Mapping[str, str], *words: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    """One command, as a process of its own. Raises TimeoutExpired."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        process = fork(words, environment, output, errors)
+        try:
+            code = process.wait(seconds)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(("sixbot", *words), code, output.read_text(), errors.read_text())
+
+
+def _work(arguments: list[str], environment: dict[str, str], output: str, errors: str) -> None:
     os.setsid()
-    written = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    for standard in (1, 2):
-        os.dup2(written, standard)
+    for standard, path in ((1, output), (2, errors)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), standard)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["sixbot", *arguments]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from shared.clock import SystemClock
+from shared.clock import ManualClock
 from shared.errors import VenueUnavailable
+from tests.builders import NOW
 from tests.support import eventually
 from worker.trading.dead_man import DeadManSwitch
 
@@ -25,8 +26,8 @@ class SwitchVenue:
             raise VenueUnavailable("down")
 
 
-def made(venue: SwitchVenue, told: list[str | None]) -> DeadManSwitch:
-    switch = DeadManSwitch(venue, PERIOD, SystemClock(), told.append)  # type: ignore[arg-type]
+def made(venue: SwitchVenue, told: list[str | None], clock: ManualClock | None = None) -> DeadManSwitch:
+    switch = DeadManSwitch(venue, PERIOD, clock or ManualClock(NOW), told.append)  # type: ignore[arg-type]
     switch.start()
     return switch
 
@@ -54,11 +55,11 @@ def test_switch_when_the_worker_drains_is_taken_back() -> None:
 
 
 def test_switch_when_another_trader_renews_it_by_now_is_left_alone() -> None:
-    venue = SwitchVenue()
-    switch = made(venue, [])
+    venue, told, clock = SwitchVenue(), list[str | None](), ManualClock(NOW)
+    switch = made(venue, told, clock)
     switch.progress()
-    eventually(lambda: venue.asked, what="a renewal")
-    threading.Event().wait(2 * PERIOD)
+    eventually(lambda: told, what="a renewal")
+    clock.advance(2 * PERIOD)
     switch.close()
     assert venue.asked == [PERIOD]
 

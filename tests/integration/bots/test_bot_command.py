@@ -15,14 +15,10 @@ from typer.testing import CliRunner
 from shared.store import Store
 from tests.integration.bots.test_bots import held
 from tests.servers.bots import BOT, BotStack
+from tests.servers.forked import sixbot
 from tests.servers.stack import ON
 from tests.support import eventually
 from worker.cli.main import app
-
-
-def sixbot(stack: BotStack, *words: str) -> subprocess.CompletedProcess[str]:
-    run = [sys.executable, "-m", "worker", *words]
-    return subprocess.run(run, env=stack.environment, capture_output=True, text=True, check=False, timeout=60)
 
 
 class Foreground:
@@ -69,12 +65,12 @@ def test_bot_run_when_in_the_foreground_trades_tells_each_event_as_a_line_and_dr
     states = {("buy", "FILLED"), ("sell", "ACCEPTED")}
     eventually(lambda: states <= {(o["side"], o["state"]) for o in foreground.events("order")}, what="both orders told")
     assert stack.json("bot:7")["symbol"] == "AAPL"
-    second = sixbot(stack, "bot", "run", "--bot-id", "7")
+    second = sixbot(stack.environment, "bot", "run", "--bot-id", "7")
     assert second.returncode == 1
     assert f"process {foreground.process.pid}" in second.stderr
     # another bot, where the account has its trader: refused, and not switched on behind that refusal
     for words in (["--bot-id", "8"], ["--bot-id", "8", "--config-json", '{"account": "nowhere"}']):
-        refused = sixbot(stack, "bot", "run", *words, "--symbol", "AAPL")
+        refused = sixbot(stack.environment, "bot", "run", *words, "--symbol", "AAPL")
         assert refused.returncode != 0
     assert "'nowhere'" in refused.stderr
     assert (stack.json("bot:8"), stack.redis.sismember("bots", 8)) == (None, 0)

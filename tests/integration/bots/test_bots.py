@@ -269,8 +269,8 @@ def test_bots_when_several_run_in_one_worker_do_not_stand_in_each_others_way(
     assert (closed["bot_id"], closed["exit_reason"], closed["quantity"]) == ("7", "TP_HIT", "0")
     assert (exchange.engine.holding("AAPL").qty, exchange.engine.holding("MSFT").qty) == (5, 10)
     # the list is mangled, and the feed falls silent: what is open is watched all the same, at the venue's price
-    stack.redis.delete("bots")
-    stack.set("bots", "garbage")
+    with stack.redis.pipeline(transaction=True) as pipe:  # or the trader may find no list in between: no bots
+        pipe.delete("bots").set("bots", "garbage").execute()
     stack.set("risk_settings", FREE_RISK[:-1] + ', "stale_data_seconds": 1}')
     stream_is_silent(stack)
     exchange.set_price("MSFT", Decimal(94))
@@ -284,7 +284,9 @@ def stream_is_silent(stack: BotStack) -> None:
     """The feed's server takes no one any more."""
     stack.market.stream.refuse = HTTPStatus.SERVICE_UNAVAILABLE
     stack.market.stream.drop()
-    eventually(lambda: stack.bot_status(8).get("state") == "no_feed", what="the silence to be noticed")
+    eventually(
+        lambda: stack.bot_status(8).get("state") == "no_feed", what="the silence", tell=lambda: str(stack.bot_status(8))
+    )
 
 
 def test_position_when_its_symbol_alone_falls_silent_is_watched_at_the_venues_price(

@@ -187,9 +187,9 @@ def test_train_when_interrupted_by_ctrl_c_leaves_nothing(redis_server: RedisServ
     words = ["train", "--symbol", "BTCUSDC", "--data", str(trades), *STREAM, "--rounds", "5000"]
     command = [sys.executable, "-m", "worker", "model", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        eventually(lambda: _computes(process.pid), 60, "the command trains")
+        eventually(lambda: _computes(process.pid), 120, "the command trains")
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     client = connect(redis_server.url)
     assert ModelRegistry(Store(client, Keys()), SystemClock()).documents() == []

@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from tests.support import eventually
+from worker.cli.main import app
 from worker.feeds.bars import load_series
 
 LOW = {"buy_threshold_pct": 0.0005, "sell_threshold_pct": 0.0005, "strategy": "BALANCED", "max_position_per_trade": 5}
@@ -26,6 +29,7 @@ OPEN_RISK = {"cooldown_minutes": 0, "max_position_per_ticker": 100}
 LEAN = "bars/lean/"
 AAPL = [f"{LEAN}equity__usa__minute__aapl__2014060{d}_trade.zip" for d in (5, 6)]
 SPY = [f"{LEAN}equity__usa__minute__spy__2013100{d}_trade.zip" for d in (4, 7, 8)]
+REPLAYED = 120_000
 BTC = f"{LEAN}crypto__coinbase__minute__btcusd__20170903_trade.zip"
 
 
@@ -36,16 +40,15 @@ def replay(folder: Path, data: list[Path], train: list[Path], settings: object =
         (folder / "settings.json").write_text(json.dumps(settings))
         arguments += ["--settings", str(folder / "settings.json")]
     done = run(folder, [*arguments, "--out", str(folder / "report"), *more])
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     report: dict[str, Any] = json.loads((folder / "report" / "report.json").read_text())
     assert (folder / "report" / "report.html").read_text().count("<svg") == 2
     return report
 
 
-def run(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "SIXBOT_HOME": str(folder), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "worker", "replay", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+def run(folder: Path, arguments: list[str]) -> Result:
+    """The command, in this process."""
+    return CliRunner().invoke(app, ["replay", *arguments], env={"SIXBOT_HOME": str(folder), "COLUMNS": "200"})
 
 
 def recompute(report: dict[str, Any], files: list[Path]) -> None:
@@ -124,7 +127,7 @@ def test_replay_when_run_twice_is_the_same(data: Path, tmp_path: Path) -> None:
 
 def test_replay_when_the_model_would_know_the_future_is_refused(data: Path, tmp_path: Path) -> None:
     done = run(tmp_path, ["--data", str(data / AAPL[0]), "--train", str(data / AAPL[1])])
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "has seen the replayed span" in done.stderr
 
 
@@ -143,7 +146,7 @@ def test_replay_when_asked_wrongly_says_what_is_wrong(
     bad.write_text('{"buy_threshold_pct": "high"}')
     filled = [a.format(btc=data / BTC, bad=bad) for a in arguments]
     done = run(tmp_path, filled)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert told in done.stderr
 
 
@@ -152,22 +155,24 @@ def test_replay_when_interrupted_still_writes_the_report_of_what_ran(tmp_path: P
     from worker.venues.simulated.market import SeededMarket
 
     until = datetime(2026, 10, 5, tzinfo=UTC)
-    rows = SeededMarket(6, ["AAPL"]).bars("AAPL", 400_000, until)
+    rows = SeededMarket(6, ["AAPL"]).bars("AAPL", 5000 + REPLAYED, until)
     lines = [f"{int(b.start.timestamp() * 1000)},{b.open},{b.high},{b.low},{b.close},{b.volume}" for b in rows]
-    (tmp_path / "AAPL-1m.csv").write_text("\n".join(lines))
+    (tmp_path / "before").mkdir()
+    (tmp_path / "before" / "AAPL-1m.csv").write_text("\n".join(lines[:5000]))
+    (tmp_path / "AAPL-1m.csv").write_text("\n".join(lines[5000:]))
     settings = {"trading_settings": LOW, "risk_settings": OPEN_RISK}  # orders at most cycles, so that it takes a while
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     command = [sys.executable, "-m", "worker", "replay", "--data", "AAPL-1m.csv", "--out", "report"]
-    command += ["--settings", "settings.json"]
+    command += ["--settings", "settings.json", "--train", "before/AAPL-1m.csv"]
     environment = {**os.environ, "SIXBOT_HOME": str(tmp_path), "PYTHONPATH": str(Path.cwd()), "CYCLE_SECONDS": "60"}
     terminal, inside = pty.openpty()
     child = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=inside)
     os.close(inside)
     shown = bytearray()
     try:
-        eventually(lambda: _under_way(terminal, shown), 90, what=f"the bar to move: {bytes(shown[-300:])!r}")
+        eventually(lambda: _under_way(terminal, shown), 150, what=f"the bar to move: {bytes(shown[-300:])!r}")
         child.send_signal(signal.SIGINT)
-        eventually(lambda: _read(terminal, shown) or child.poll() is not None, 90, what="the replay to end")
+        eventually(lambda: _read(terminal, shown) or child.poll() is not None, 100, what="the replay to end")
         assert child.wait(30) == 130
     finally:
         child.kill()
@@ -175,13 +180,13 @@ def test_replay_when_interrupted_still_writes_the_report_of_what_ran(tmp_path: P
         os.close(terminal)
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report["complete"] is False
-    assert 0 < len(report["equity"]) < 200_000
+    assert 0 < len(report["equity"]) < REPLAYED
 
 
 def _under_way(terminal: int, shown: bytearray) -> bool:
     """Whether the progress bar, on a terminal of its own, has counted bars of the replay."""
     _read(terminal, shown)
-    return re.search(rb"replaying.{0,200}?[1-9]\d*/200000", bytes(shown), re.DOTALL) is not None
+    return re.search(rb"replaying.{0,200}?[1-9]\d*/%d" % REPLAYED, bytes(shown), re.DOTALL) is not None
 
 
 def _read(terminal: int, shown: bytearray) -> bool:

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from typing import Any
 
 from tests.servers.exchange import ExchangeServer
+from tests.servers.forked import sixbot
 from tests.servers.stack import ON, Stack
 from tests.support import eventually
 from worker.drill import CHANNELS
 
 
 def drill(stack: Stack, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "worker", "stop-drill", *words],
-        env={**stack.environment, **settings},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    return sixbot({**stack.environment, **settings}, "stop-drill", *words)
 
 
 def test_drill_when_held_by_any_channel_measures_the_stop_and_leaves_everything_as_it_was(

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 from tests.servers.alpaca import AlpacaServer
+from tests.servers.forked import sixbot
 from tests.servers.stack import ON, Stack
 from tests.support import eventually
-
-
-def sixbot(stocks: Stack, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "worker", "orders", *words]
-    return subprocess.run(command, env=stocks.environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_intent_when_found_at_start_freezes_its_ticker_and_is_taken_up_however_late_it_shows(
@@ -38,7 +32,7 @@ def test_intent_when_found_at_start_freezes_its_ticker_and_is_taken_up_however_l
     eventually(frozen, 60, what=f"the ticker to be frozen: {stocks.json('trading_status')}")
     stocks.set("predictions", "{}")
     eventually(lambda: stocks.redis.hget(f"order:{name}", "state") == b"ABSENT", 60, what="the order to be absent")
-    assert sixbot(stocks, "resolve", name, "--absent").returncode == 0
+    assert sixbot(stocks.environment, "orders", "resolve", name, "--absent").returncode == 0
     broker.hidden.clear()
     eventually(lambda: stocks.redis.hget(f"order:{name}", "state") == b"FILLED", 60, what="the order after all")
     eventually(lambda: stocks.redis.hget(f"position:{name}", "quantity") == b"1", what="its position")
@@ -51,13 +45,15 @@ def test_absent_order_when_resolved_by_hand_frees_its_ticker(stocks: Stack, brok
     stocks.start("emergency", "trading", UNKNOWN_RESOLVE_SECONDS="1")
     stocks.set("trading_settings", ON)
     name = stocks.trade_until(1, "unknown", AAPL=0.08)[0]["client_order_id"]
-    early = sixbot(stocks, "resolve", name)
+    early = sixbot(stocks.environment, "orders", "resolve", name)
     assert early.returncode == 2
     eventually(lambda: stocks.redis.hget(f"order:{name}", "state") == b"ABSENT", what="the order to be absent")
-    assert [row["state"] for row in json.loads(sixbot(stocks, "list", "--json").stdout)] == ["ABSENT"]
-    assert sixbot(stocks, "resolve", name, "--absent").returncode == 0
+    assert [row["state"] for row in json.loads(sixbot(stocks.environment, "orders", "list", "--json").stdout)] == [
+        "ABSENT"
+    ]
+    assert sixbot(stocks.environment, "orders", "resolve", name, "--absent").returncode == 0
     assert stocks.redis.hget(f"order:{name}", "state") == b"NOT_SENT"
     stocks.trade_until(1, "filled", AAPL=0.08)
-    again = sixbot(stocks, "resolve", name, "--absent")
+    again = sixbot(stocks.environment, "orders", "resolve", name, "--absent")
     assert again.returncode == 1
     assert "NOT_SENT" in again.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,6 +11,7 @@ from decimal import Decimal
 import pytest
 
 from tests.servers.alpaca import AlpacaServer
+from tests.servers.forked import sixbot
 from tests.servers.stack import FREE_RISK, ON, Stack
 from tests.support import eventually
 
@@ -116,8 +115,7 @@ def test_trader_when_killed_between_send_and_answer_finds_its_order_at_start(
 
 def test_second_trader_when_the_account_is_traded_refuses_to_start(stocks: Stack) -> None:
     running(stocks)
-    command = [sys.executable, "-m", "worker", "worker", "trading"]
-    second = subprocess.run(command, env=stocks.environment, capture_output=True, text=True, timeout=60, check=False)
+    second = sixbot(stocks.environment, "worker", "trading")
     assert second.returncode == 2
     assert f"held by process {stocks.processes['trading'].pid}" in second.stderr
     assert stocks.alive() == ["emergency", "trading"]

@@ -19,6 +19,7 @@ from shared.clock import ManualClock, SystemClock
 from shared.config import Config
 from shared.store import connect
 from tests.builders import NOW
+from tests.servers.forked import sixbot
 from tests.support import eventually, free_port
 from worker.memory import memory_of
 from worker.runtime import StopSignals
@@ -49,7 +50,7 @@ class Demo:
 
     def sixbot(self, *words: str, check: bool = True) -> str:
         command = [sys.executable, "-m", "worker", *words]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout.strip()
 
@@ -260,14 +261,7 @@ def test_up_when_its_port_is_taken_says_which_and_what_to_do(tmp_path: Path) -> 
         taken.listen()
         environment = {**os.environ, "SIXBOT_HOME": str(tmp_path), "EMBEDDED_REDIS_PORT": str(taken.getsockname()[1])}
         environment.pop("REDIS_URL", None)
-        done = subprocess.run(
-            [sys.executable, "-m", "worker", "up"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = sixbot(environment, "up")
     assert done.returncode == 2
     assert "EMBEDDED_REDIS_PORT" in done.stderr
 
@@ -282,16 +276,13 @@ def test_up_when_its_port_is_taken_says_which_and_what_to_do(tmp_path: Path) -> 
     ],
 )
 def test_start_when_a_variable_is_wrong_names_it(tmp_path: Path, variable: str, value: str, told: str) -> None:
-    environment = {**os.environ, "SIXBOT_HOME": str(tmp_path), variable: value}
-    command = [sys.executable, "-m", "worker", "worker", "trading"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = sixbot({**os.environ, "SIXBOT_HOME": str(tmp_path), variable: value}, "worker", "trading")
     assert done.returncode == 2
     assert told in done.stderr
 
 
 def test_live_trading_when_not_asked_for_twice_is_refused(tmp_path: Path) -> None:
     environment = {**os.environ, "SIXBOT_HOME": str(tmp_path), "VENUE": "alpaca", "ALPACA_PAPER": "false"}
-    command = [sys.executable, "-m", "worker", "worker", "trading"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = sixbot(environment, "worker", "trading")
     assert done.returncode == 2
     assert "I_UNDERSTAND_LIVE" in done.stderr
