@@ -15,7 +15,8 @@ from worker.entropy import entropy
 from worker.feeds.base import TradeFeed
 from worker.models.registry import ModelRegistry
 from worker.trading.bots.documents import BotDocuments
-from worker.trading.bots.fleet import Fleet, Model
+from worker.trading.bots.fleet import Fleet
+from worker.trading.bots.models import Model
 from worker.trading.bots.pipeline import Post, Rhythm
 from worker.trading.bots.runner import BotRunner
 from worker.trading.bots.sender import OrderSender
