@@ -24,6 +24,7 @@ from worker.core.trades import SECOND, Trade
 from worker.models.booster import import_lightgbm
 from worker.predictors.row import RowPredictor, load_row_predictor
 from worker.replay.bots import BotReplay, BotReplayOptions, BotReplayResult
+from worker.runtime import settle_collector
 from worker.trading.bots.status import MOST_AT_ONCE
 
 SYMBOL = "BTCUSDT"
@@ -96,7 +97,7 @@ def to_the_gate(made: Rig) -> tuple[list[float], list[float]]:
     take, decide = feed.take, made.fleet.take
     decided: list[float] = []
     sent: list[float] = []
-    gc.collect()
+    settle_collector()  # as the workers have it
     for message, received in frames((WINDOW + PERIOD * DECISIONS) * A_SECOND):
         clock.micros = received
         start = time.perf_counter_ns()

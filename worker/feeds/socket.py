@@ -1,6 +1,8 @@
 """A websocket for market data: the protocol of ``websockets``, on a socket that one thread reads in large pieces.
 
-Its own client hands every message from thread to thread, which costs more than decoding it does.
+Its own client hands every message from thread to thread, which costs more than decoding it does. A frame that is a
+message by itself, as nearly all of them are, is cut out here, in a tenth of the time that the protocol takes for it:
+handshake, pings, pieces, good-byes and everything that is wrong are the protocol's.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ _PIECE = 1 << 16
 _TEXT, _BINARY, _CONT = Opcode.TEXT, Opcode.BINARY, Opcode.CONT
 """Looking a member up in its class takes longer than the question, and it is asked at every message."""
 LARGEST_MESSAGE = 1 << 20
+_WHOLE = (0x81, 0x82)
+"""How a text or binary message begins that is one frame, by no extension."""
+_END_OF_HEAD = b"\r\n\r\n"
 
 
 class SocketLost(OSError):
@@ -37,6 +42,7 @@ class FeedSocket:
         self._protocol = ClientProtocol(uri, max_size=LARGEST_MESSAGE)
         self._parts: list[bytes] = []
         self._messages: list[bytes] = []
+        self._rest = b""
         self._timeout = -1.0
         deadline = time.monotonic() + open_seconds
         try:
@@ -61,12 +67,17 @@ class FeedSocket:
             request.headers[name] = value
         protocol.send_request(request)
         self._flush()
+        tail = b""
         while protocol.state is State.CONNECTING:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise SocketLost("no answer to the handshake")
             self._socket.settimeout(left)
-            data = self._socket.recv(_PIECE)
+            if tail == _END_OF_HEAD:
+                data = self._socket.recv(_PIECE)
+            else:  # byte by byte: after the head begin frames, which the protocol must not see
+                data = self._socket.recv(1)
+                tail = tail[-3:] + data
             if data:
                 protocol.receive_data(data)
             else:
@@ -75,7 +86,6 @@ class FeedSocket:
                 raise SocketLost(f"refused: {protocol.handshake_exc}")
             if not data:
                 raise SocketLost("closed during the handshake")
-        self._collect()
 
     def send(self, message: str | bytes) -> None:
         """As text, or as bytes. Raises SocketLost."""
@@ -104,13 +114,42 @@ class FeedSocket:
         if not data:
             self._protocol.receive_eof()
             raise SocketLost(self._closing_words())
-        self._protocol.receive_data(data)
-        self._collect()
-        self._flush()
+        self._cut(data)
         if self._protocol.state is not State.OPEN and not self._messages:
             raise SocketLost(self._closing_words())
         found, self._messages = self._messages, []
         return found
+
+    def _cut(self, data: bytes) -> None:
+        """Take whole frames; what is left of ``data`` waits for more. What has no sense is handed on as it is."""
+        if self._rest:
+            data = self._rest + data
+        messages, at, end = self._messages, 0, len(data)
+        while at + 2 <= end:
+            size, body = data[at + 1], at + 2
+            if size == 126 or size == 127:
+                body = at + (4 if size == 126 else 10)
+                if body > end:
+                    break
+                size = int.from_bytes(data[at + 2 : body], "big")
+            elif size > 127:  # masked, which a server's frame must not be
+                size = LARGEST_MESSAGE + 1
+            after = body + size if size <= LARGEST_MESSAGE else end
+            if after > end:
+                break
+            if size <= LARGEST_MESSAGE and data[at] in _WHOLE and not self._parts:
+                messages.append(data[body:after])
+            elif not self._understood(data[at:after]):
+                after = end
+            at = after
+        self._rest = data[at:]
+
+    def _understood(self, frame: bytes) -> bool:
+        """Let the protocol take one frame, and answer; whether the connection is open after it."""
+        self._protocol.receive_data(frame)
+        self._collect()
+        self._flush()
+        return self._protocol.state is State.OPEN
 
     def _collect(self) -> None:
         messages, parts = self._messages, self._parts
