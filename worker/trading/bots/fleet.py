@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import ParamSpec
@@ -17,7 +17,7 @@ from worker.core.ledger import Change
 from worker.core.trades import SECOND, moment_of
 from worker.core.types import LastPrice
 from worker.trading.bots.documents import BotDocument, BotDocuments
-from worker.trading.bots.models import BotModels, Model
+from worker.trading.bots.models import NO_MODEL, Model, ModelLoader
 from worker.trading.bots.pipeline import Crossing, Decision, Lane
 from worker.trading.bots.runner import BotRunner
 from worker.trading.bots.sender import OrderSender, too_old
@@ -30,12 +30,6 @@ P = ParamSpec("P")
 PRICE_SECONDS = 1.0
 QUIET_PRICE_SECONDS = 5.0
 """Where the feed lives and a symbol is quiet, as thin ones are: venues count how often they are asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class _NoModel:
-    current: None = None
-    problem: str = "no model is loaded yet"
 
 
 @dataclass(slots=True)
@@ -79,7 +73,7 @@ class Fleet:
         self._symbols: frozenset[str] = frozenset()
         self._regroup = True
         """Whether bots came, went or changed since these two were made."""
-        self._models = BotModels(self._model_users, new_model, logger)
+        self._models = ModelLoader(lambda: [bot.lane for bot in list(self._bots.values())], new_model, logger)
         self._recovered = False
         self._blocked: Blocked | None = Blocked("the account is not reconciled yet", off=True)
 
@@ -89,8 +83,9 @@ class Fleet:
 
     def close(self) -> None:
         """End feeds and threads. What is open stays open, with its exits at the venue."""
+        self._models.stop()
         self._sources.close()
-        self._models.close()
+        self._models.join(2)
 
     @property
     def cycle_paused(self) -> bool:
@@ -293,7 +288,7 @@ class Fleet:
     def _add(self, bot_id: int, document: BotDocument) -> None:
         self._status.resume(bot_id)
         self._regroup = True
-        self._bots[bot_id] = _Bot(self._new_runner(document.value), Lane(document.value, _NoModel()), document)
+        self._bots[bot_id] = _Bot(self._new_runner(document.value), Lane(document.value, NO_MODEL), document)
 
     def _drop_finished(self) -> None:
         for bot_id, bot in list(self._bots.items()):
@@ -313,13 +308,6 @@ class Fleet:
                 if stop is not None:
                     stops[symbol] = max(stop, stops.get(symbol, stop))
         self._sources.watch(stops)
-
-    def _model_users(self) -> Iterator[tuple[tuple[int, int], Lane]]:
-        """Called by another thread."""
-        for bot in list(self._bots.values()):
-            settings = bot.document.value
-            if settings.enabled:
-                yield (settings.model_id, settings.buy_class), bot.lane
 
     # -- status ---------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,15 @@ class Model(ModelSource, Protocol):
         """Ask the registry, which is quick; what is to be loaded, or None where nothing is. Raises StoreError."""
 
 
+@dataclass(frozen=True, slots=True)
+class _NoModel:
+    current: None = None
+    problem: str = "no model is loaded yet"
+
+
+NO_MODEL = _NoModel()
+
+
 @dataclass(slots=True)
 class _Place:
     model: Model
@@ -38,20 +47,19 @@ class _Place:
     """Whether it was looked for to the end once: before that its bots go on with the model that they have."""
 
 
-class BotModels:
-    """One place for each model that an enabled bot names, however many bots name it.
+class ModelLoader:
+    """Bots that want the same model share it. ``lanes`` gives those of all bots, in any thread.
 
-    ``users`` gives the bots that run: id, model and lane. One thread looks, others load, so that a model which takes
-    long, or fails, keeps no other waiting.
+    One thread looks, others load, so that a model which takes long, or fails, keeps no other waiting.
     """
 
     def __init__(
         self,
-        users: Callable[[], Iterable[tuple[Key, Lane]]],
+        lanes: Callable[[], Iterable[Lane]],
         new_model: Callable[[], Model],
         logger: structlog.stdlib.BoundLogger,
     ) -> None:
-        self._users, self._new_model, self._logger = users, new_model, logger
+        self._lanes, self._new_model, self._logger = lanes, new_model, logger
         self._places: dict[Key, _Place] = {}
         self._small: queue.SimpleQueue[tuple[Key, _Place, Loading]] = queue.SimpleQueue()
         self._large: queue.SimpleQueue[tuple[Key, _Place, Loading]] = queue.SimpleQueue()
@@ -64,12 +72,15 @@ class BotModels:
         for waiting in [self._large, *[self._small] * SMALL_AT_ONCE]:
             threading.Thread(target=self._load, args=(waiting,), name="bot-model", daemon=True).start()
 
-    def close(self) -> None:
-        """End looking; a model that is being loaded is not waited for."""
+    def stop(self) -> None:
+        """Begin no other look."""
         self._stop.set()
         self._wake.set()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the look that runs, so long at most; a model that is being loaded is not waited for."""
         if self._watcher.is_alive():
-            self._watcher.join(timeout=2)
+            self._watcher.join(timeout=seconds)
 
     def _watch(self) -> None:
         while not self._stop.is_set():
@@ -79,8 +90,9 @@ class BotModels:
 
     def _look(self) -> None:
         wanted: dict[Key, list[Lane]] = {}
-        for key, lane in self._users():
-            wanted.setdefault(key, []).append(lane)
+        for lane in self._lanes():
+            if lane.settings.enabled:
+                wanted.setdefault((lane.settings.model_id, lane.settings.buy_class), []).append(lane)
         for key, lanes in wanted.items():
             place = self._places.get(key)
             if place is None:
