@@ -78,6 +78,10 @@ class Parts:
     bots: Fleet | None = None
 
 
+MOST_WAITING = 10_000
+"""Where the loop is held up for long, decisions are dropped and counted: by its end they are too old to be carried out."""
+
+
 class Trader:
     """Runs until the signals say stop. Every error pauses and is told; none ends the process."""
 
@@ -105,7 +109,11 @@ class Trader:
         self._inbox.put(update)
 
     def post(self, item: Decision | Crossing) -> None:
-        """Something that a bot's pipeline found."""
+        """Something that a bot's pipeline found; decisions only while not too much waits."""
+        if type(item) is Decision and self._inbox.qsize() >= MOST_WAITING:
+            if self._p.bots is not None:
+                self._p.bots.missed(item)
+            return
         self._inbox.put(item)
 
     # -- the loop -------------------------------------------------------------------------------------------------

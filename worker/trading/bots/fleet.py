@@ -154,6 +154,12 @@ class Fleet:
             return
         self._guarded(found, self._enter, found, item, last)
 
+    def missed(self, decision: Decision) -> None:
+        """Count a decision that was dropped because too much waited. Any thread may call."""
+        found = self._bots.get(decision.bot_id)
+        if found is not None:
+            found.late += 1
+
     def act(self) -> None:
         """Whatever the last news of orders asks for. Raises StoreError."""
         for bot in list(self._bots.values()):
