@@ -79,7 +79,7 @@ class Parts:
 
 
 MOST_WAITING = 10_000
-"""Where the loop is held up for long, decisions are dropped and counted: by its end they are too old to be carried out."""
+"""Where the loop is held up for long, decisions are dropped and counted: by then they are too old to be carried out."""
 
 
 class Trader:
