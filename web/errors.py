@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import Any
 
-from flask import Flask, Response, g, jsonify, make_response, render_template, request
-from flask_login import current_user
+from flask import Flask, Response, jsonify, make_response, render_template, request
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
@@ -17,7 +15,6 @@ from shared.errors import DocumentError, StoreRefused, StoreUnreachable
 from shared.models import ModelConflict, ModelError, ModelMissing
 
 DOCS = "/api/openapi.json"
-MOST_DISCARDED = 256 * 1024 * 1024
 REMEDY = "Redis does not answer. To stop trading now: `sixbot stop` on the server, or create the STOP file."
 
 
@@ -89,8 +86,6 @@ def register_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
         status = error.code or 500
-        if status == 413:
-            _read_to_its_end()
         response = answer(status, error.name.lower().replace(" ", "_"), error.description or error.name)
         for name, value in error.get_headers():
             if name.lower() in {"allow", "retry-after", "location"}:
@@ -101,17 +96,6 @@ def register_errors(app: Flask) -> None:
     def _fault(_error: Exception) -> Response:
         logging.getLogger("web").exception("request failed: %s", request.path)
         return answer(500, "internal", "Something went wrong here; the log of the web has it.")
-
-
-def _read_to_its_end() -> None:
-    """Take what a known caller still sends: most clients read no answer before their whole body has left, and see a
-    broken pipe instead of the reason."""
-    if g.get("principal") is None and not current_user.is_authenticated:
-        return
-    body, left = request.environ["wsgi.input"], MOST_DISCARDED
-    with suppress(OSError):
-        while left > 0 and (piece := body.read(1 << 16)):
-            left -= len(piece)
 
 
 def wants_json() -> bool:
