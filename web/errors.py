@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
-from flask import Flask, Response, g, jsonify, make_response, render_template, request
-from flask_login import current_user
+from flask import Flask, Response, jsonify, make_response, render_template, request
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
@@ -18,7 +16,6 @@ from shared.errors import DocumentError, StoreRefused, StoreUnreachable
 from shared.models import ModelConflict, ModelError, ModelMissing
 
 DOCS = "/api/openapi.json"
-MOST_DISCARDED = 256 * 1024 * 1024
 REMEDY = "Redis does not answer. To stop trading now: `sixbot stop` on the server, or create the STOP file."
 
 
@@ -71,8 +68,6 @@ _TRANSLATED: dict[type[Exception], Callable[[Any], ApiError]] = {
 
 
 def _http(error: HTTPException) -> Response:
-    if error.code == 413:
-        _read_to_its_end()
     code = error.name.lower().replace(" ", "_")
     response = _answer(ApiError(error.code or 500, code, error.description or error.name))
     for name, value in error.get_headers():
@@ -102,17 +97,6 @@ def _body(error: ApiError) -> dict[str, Any]:
     kind = _TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request")
     told = {"type": kind, "code": error.code, "message": error.message, "param": error.param, "doc_url": DOCS}
     return {"error": told, **error.extra}
-
-
-def _read_to_its_end() -> None:
-    """Take what a known caller still sends: most clients read no answer before their whole body has left, and see a
-    broken pipe instead of the reason."""
-    if g.get("principal") is None and not current_user.is_authenticated:
-        return
-    body, left = request.environ["wsgi.input"], MOST_DISCARDED
-    with suppress(OSError):
-        while left > 0 and (piece := body.read(1 << 16)):
-            left -= len(piece)
 
 
 def wants_json() -> bool:

@@ -13,7 +13,7 @@ from shared.errors import StoreUnreachable
 from tests.support import eventually
 from worker.predictors.base import Loading
 from worker.replay.bots import FixedModel
-from worker.trading.bots.models import LARGE_BYTES, BotModels
+from worker.trading.bots.models import LARGE_BYTES, ModelLoader
 from worker.trading.bots.pipeline import Lane
 
 SMALL = 10
@@ -53,9 +53,9 @@ class Shelf:
         self.held: dict[tuple[int, int], threading.Event] = {}
         self.away: set[tuple[int, int]] = set()
         self.begun: list[tuple[int, int]] = []
-        self.lanes = {n: Lane(BotSettings(bot_id=n, model_id=n), FixedModel(None)) for n in range(2, 6)}  # type: ignore[arg-type]
-        self.models = BotModels(
-            lambda: [((n, 1), lane) for n, lane in self.lanes.items()],
+        self.lanes = {n: Lane(BotSettings(bot_id=n, model_id=n, enabled=True), FixedModel(None)) for n in range(2, 6)}  # type: ignore[arg-type]
+        self.models = ModelLoader(
+            lambda: list(self.lanes.values()),
             lambda: Place(self),
             structlog.stdlib.get_logger(),
         )
@@ -74,7 +74,8 @@ def shelf() -> Iterator[Shelf]:
     yield made
     for event in made.held.values():
         event.set()
-    made.models.close()
+    made.models.stop()
+    made.models.join(30)
 
 
 def test_models_when_one_takes_long_load_and_swap_the_others_beside_it(shelf: Shelf) -> None:

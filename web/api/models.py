@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from shared.errors import ConfigError, StoreError
 from shared.jobs import attendance, enqueue, nobody_judges, queue_connection
@@ -19,6 +22,7 @@ models = Blueprint("models", __name__)
 VALIDATE = "validate_model"
 FORM_BYTES = 64 * 1024
 """What a multipart body adds to its file."""
+MOST_DISCARDED = 256 * 1024 * 1024
 
 
 def _registry() -> ModelRegistry:
@@ -41,7 +45,12 @@ def upload() -> Response:
 
     Nothing uses it before it is judged.
     """
-    raw, name, symbol = _sent()
+    try:
+        raw, name, symbol = _sent()
+    except RequestEntityTooLarge:
+        _read_to_its_end()
+        most = f"must be at most {MODEL_TEXT_BYTES} bytes (got {request.content_length})"
+        raise ApiError(413, "request_entity_too_large", f"file: {most}", "file") from None
     document = _registry().upload(raw, name, symbol, actor())
     job = _validate(document["id"])
     response = tagged_json(document | {"job": job, "hint": _hint(document["id"], job)})
@@ -64,6 +73,14 @@ def _sent() -> tuple[bytes, str, str]:
         return sent.read(), name, request.form.get("symbol", "*")
     finally:
         sent.close()
+
+
+def _read_to_its_end() -> None:
+    """Most clients read no answer before their whole body has left, and see a broken pipe instead of the reason."""
+    body, left = request.environ["wsgi.input"], MOST_DISCARDED
+    with suppress(OSError):
+        while left > 0 and (piece := body.read(1 << 16)):
+            left -= len(piece)
 
 
 def _validate(model_id: int) -> str | None:

@@ -89,7 +89,7 @@ def feed_opener(config: Config, account: AccountConfig) -> OpenFeed:
         if kind == "alpaca":
             from worker.feeds.alpaca import AlpacaFeed
 
-            return AlpacaFeed.from_config(config, symbols, stale_seconds)
+            return AlpacaFeed.from_config(config, symbols, stale_seconds, account)
         if kind == "simulated":
             from worker.feeds.simulated import SimulatedFeed
             from worker.venues.simulated.token import venue_token

@@ -22,6 +22,7 @@ from worker.core.types import OrderType
 from worker.entropy import entropy
 from worker.runtime import AccountLock
 from worker.trading.book import RedisBook
+from worker.trading.bots.pipeline import Crossing, Decision
 from worker.trading.cycle import Cycle, CycleOptions
 from worker.trading.cycles import Cycles
 from worker.trading.dead_man import DeadManSwitch
@@ -83,7 +84,14 @@ def build_trader(
     oversight = Oversight(reconciler, mender, book, fence, switches, status, halt, clock, calendar)
 
     inbox = Inbox()
-    bots = build_fleet(shared, inbox.put, keepalive.beat, only)
+
+    def post(found: Decision | Crossing) -> None:
+        if not isinstance(found, Decision):
+            inbox.put(found)
+        elif not inbox.offer(found):
+            bots.missed(found)
+
+    bots = build_fleet(shared, post, keepalive.beat, only)
     intake = Intake(inbox, desk, bots, oversight, clock, logger)
 
     def between() -> None:

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
+from shared.accounts import AccountConfig
 from shared.clock import parse_rfc3339
 from shared.config import Config
 from shared.errors import ConfigError
@@ -29,6 +30,17 @@ DATA_URL = "wss://stream.data.alpaca.markets"
 _HEADERS = {"Content-Type": "application/msgpack"}
 _REMEMBERED = 50_000
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+
+
+def stream_beside(data_url: str | None) -> str | None:
+    """The stream at a data server that is not Alpaca's own: who asks there for prices wants its trades too."""
+    if data_url is None:
+        return None
+    parts = urlsplit(data_url)
+    host = parts.netloc
+    if host.startswith("data.") and host.endswith(".alpaca.markets"):
+        host = f"stream.{host}"
+    return f"{'ws' if parts.scheme == 'http' else 'wss'}://{host}"
 
 
 class AlpacaFeed(SocketFeed):
@@ -62,16 +74,25 @@ class AlpacaFeed(SocketFeed):
         self._seen: OrderedDict[tuple[str, str, int], None] = OrderedDict()
 
     @classmethod
-    def from_config(cls, config: Config, symbols: Sequence[str], stale_seconds: float = STALE_SECONDS) -> AlpacaFeed:
-        """Raises ConfigError without keys."""
-        if config.alpaca_api_key is None or config.alpaca_secret_key is None:
+    def from_config(
+        cls,
+        config: Config,
+        symbols: Sequence[str],
+        stale_seconds: float = STALE_SECONDS,
+        account: AccountConfig | None = None,
+    ) -> AlpacaFeed:
+        """With an Alpaca account's own keys, for any other those of ``ALPACA_…``. Raises ConfigError without keys."""
+        own = account if account is not None and account.venue == "alpaca" else None
+        key = config.alpaca_api_key if own is None else own.api_key
+        secret = config.alpaca_secret_key if own is None else own.secret_key
+        if key is None or secret is None:
             raise ConfigError("Alpaca's trades need ALPACA_API_KEY and ALPACA_SECRET_KEY")
         return cls(
             symbols,
-            config.alpaca_api_key.get_secret_value(),
-            config.alpaca_secret_key.get_secret_value(),
-            url=config.alpaca_data_stream_url,
-            data_feed=config.alpaca_data_feed,
+            key.get_secret_value(),
+            secret.get_secret_value(),
+            url=config.alpaca_data_stream_url or stream_beside(config.alpaca_data_url if own is None else own.data_url),
+            data_feed=config.alpaca_data_feed if own is None else own.data_feed,
             stale_seconds=stale_seconds,
         )
 

@@ -17,6 +17,8 @@ from worker.trading.desk import OrderDesk
 from worker.trading.oversight import Oversight
 
 Item = OrderUpdate | Decision | Crossing
+MOST_WAITING = 10_000
+"""Where the loop is held up for long, decisions are dropped and counted: by then they are too old to be carried out."""
 
 
 class Inbox:
@@ -27,6 +29,13 @@ class Inbox:
 
     def put(self, item: Item) -> None:
         self._queue.put(item)
+
+    def offer(self, decision: Decision) -> bool:
+        """Put it only while not too much waits; whether it was put."""
+        if self._queue.qsize() >= MOST_WAITING:
+            return False
+        self._queue.put(decision)
+        return True
 
     def wake(self) -> None:
         """Let the loop look now. Wakes do not pile up."""

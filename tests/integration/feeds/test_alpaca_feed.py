@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgpack
 import pytest
 
+from shared.accounts import AccountConfig
 from shared.config import Config
 from shared.errors import ConfigError
 from tests.contract.cases_feeds import Notes, now_ms
 from tests.servers.alpaca_stream import KEY, SECRET, AlpacaStreamServer, alpaca_stream_server, error
 from tests.support import eventually
-from worker.feeds.alpaca import AlpacaFeed
+from worker.feeds.alpaca import AlpacaFeed, stream_beside
 from worker.feeds.base import FeedState
 
 
@@ -69,6 +71,32 @@ def test_feed_when_the_server_speaks_json_is_answered_in_json_and_gives_its_trad
     eventually(lambda: feed.stats.last_error == "Alpaca says 500: internal", what="the error")
     feed.close()
     server.stop()
+
+
+@pytest.mark.parametrize(
+    ("data", "stream"),
+    [
+        (None, None),
+        ("http://127.0.0.1:8080", "ws://127.0.0.1:8080"),
+        ("https://data.sandbox.alpaca.markets", "wss://stream.data.sandbox.alpaca.markets"),
+        ("https://proxy.example", "wss://proxy.example"),
+    ],
+)
+def test_stream_when_the_data_come_from_elsewhere_is_there_too(data: str | None, stream: str | None) -> None:
+    assert stream_beside(data) == stream
+
+
+def test_feed_when_of_another_account_signs_in_with_its_keys(server: AlpacaStreamServer, tmp_path: Path) -> None:
+    """It took the default account's keys, or found none; and its trades came from Alpaca's own address."""
+    address = server.url.replace("ws://", "http://")
+    account = AccountConfig(
+        name="second", home=tmp_path, venue="alpaca", api_key=KEY, secret_key=SECRET, data_url=address, data_feed="sip"
+    )
+    feed = AlpacaFeed.from_config(Config(_env_file=None), ["AAPL"], account=account)
+    feed.start(Notes())
+    eventually(lambda: server.subscribers, what="it has subscribed")
+    assert server.paths == ["/v2/sip"]
+    feed.close()
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_upload_when_larger_than_any_model_is_read_to_its_end_and_refused(client
     """A client that sends before it reads saw a broken pipe, not the reason."""
     body = io.BytesIO(b"#" * (MODEL_TEXT_BYTES + 10**6))
     answer = client.post("/api/models", input_stream=body, content_length=MODEL_TEXT_BYTES + 10**6, headers=token())
-    assert_error(answer, 413)
+    assert_error(answer, 413, "request_entity_too_large", "file")
     assert body.read() == b""
 
 
