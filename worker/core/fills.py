@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from functools import lru_cache
 
 import msgspec
 
@@ -14,6 +13,7 @@ from worker.core.types import Bar, Instrument, Side, VenueOrder
 
 ZERO = Decimal(0)
 _QUOTE_PLACES, _BASE_PLACES = Decimal("0.000001"), Decimal("0.000000001")
+_REMEMBERED = 2**14
 
 
 class EngineOptions(msgspec.Struct, frozen=True, gc=False):
@@ -29,10 +29,18 @@ class EngineOptions(msgspec.Struct, frozen=True, gc=False):
     fees_in_base: bool = False
 
 
-@lru_cache(maxsize=2**14, typed=True)
-def exact(value: float) -> Decimal:
-    """The decimal that a price in a file says: shortest text that is the same float. Most prices come again soon."""
-    return Decimal(repr(value))
+class _Decimals(dict[float, Decimal]):
+    """Decimals by float. Most prices come again soon, and asking ``lru_cache`` takes half as long as making one."""
+
+    def __missing__(self, value: float) -> Decimal:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        made = self[value] = Decimal(repr(float(value)))
+        return made
+
+
+exact = _Decimals().__getitem__
+"""The decimal that a price in a file says: shortest text that is the same float."""
 
 
 class FillTerms:

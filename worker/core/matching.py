@@ -49,6 +49,7 @@ class MatchingEngine:
         self._prices: dict[str, Decimal | float] = {}
         self._by_client_id = {o.client_order_id: n for n, o in book.orders.items() if o.client_order_id}
         self._resting = RestingOrders()
+        self._queues = self._resting.by_ticker
         for order in book.orders.values():
             if order.state in WORKING and order.created_at is not None:
                 self._rest(order, request_of(order), order.created_at)
@@ -141,7 +142,7 @@ class MatchingEngine:
     def on_bar(self, ticker: str, bar: Bar) -> list[OrderUpdate]:
         """One bar: what was placed by its start fills within it."""
         updates: list[OrderUpdate] = []
-        if self._resting.rest_in(ticker):
+        if ticker in self._queues:
             for item in self._resting.reached(ticker, exact(bar.low), exact(bar.high)):
                 if item.effective_at <= bar.start:
                     at = self._terms.price_in(item, bar)

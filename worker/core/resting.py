@@ -49,7 +49,7 @@ class Resting:
 
 
 @dataclass(slots=True)
-class _Queue:
+class Queue:
     """Those of one ticker, in the order in which they came."""
 
     items: dict[str, Resting] = field(default_factory=dict)
@@ -72,12 +72,13 @@ class RestingOrders:
     """All of a venue's."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, _Queue] = {}
+        self.by_ticker: dict[str, Queue] = {}
+        """Tickers in which something rests; for reading."""
         self._market_buys: dict[str, Resting] = {}
         self._limit_buys, self._bidding = 0, ZERO
 
     def add(self, order: VenueOrder, request: OrderRequest, effective_at: datetime) -> None:
-        queue = self._queues.setdefault(order.ticker, _Queue())
+        queue = self.by_ticker.setdefault(order.ticker, Queue())
         item = Resting(order, request, effective_at, triggered=bool(order.stop_filled_qty))
         queue.items[order.venue_order_id] = item
         queue.aim(item)
@@ -85,23 +86,23 @@ class RestingOrders:
 
     def changed(self, item: Resting, order: VenueOrder) -> None:
         """A part of it has filled."""
-        queue = self._queues[order.ticker]
+        queue = self.by_ticker[order.ticker]
         self._count(queue, item, -1)
         item.order = order
         self._count(queue, item, 1)
 
     def remove(self, order: VenueOrder) -> None:
         """Nothing where it does not rest."""
-        queue = self._queues.get(order.ticker)
+        queue = self.by_ticker.get(order.ticker)
         item = None if queue is None else queue.items.pop(order.venue_order_id, None)
         if queue is None or item is None:
             return
         self._count(queue, item, -1)
         queue.aimed = False
         if not queue.items:
-            del self._queues[order.ticker]
+            del self.by_ticker[order.ticker]
 
-    def _count(self, queue: _Queue, item: Resting, sign: int) -> None:
+    def _count(self, queue: Queue, item: Resting, sign: int) -> None:
         if item.order.side is Side.SELL:
             queue.selling += sign * item.open_qty
         elif item.request.limit_price is None:
@@ -115,18 +116,15 @@ class RestingOrders:
             self._bidding = left if self._limit_buys else ZERO
 
     def __iter__(self) -> Iterator[VenueOrder]:
-        return (item.order for queue in self._queues.values() for item in queue.items.values())
+        return (item.order for queue in self.by_ticker.values() for item in queue.items.values())
 
     def tickers(self) -> list[str]:
         """Those in which something rests."""
-        return list(self._queues)
-
-    def rest_in(self, ticker: str) -> bool:
-        return ticker in self._queues
+        return list(self.by_ticker)
 
     def reached(self, ticker: str, low: Decimal, high: Decimal) -> Sequence[Resting]:
         """All of a ticker where prices from ``low`` to ``high`` may fill one of them, else none."""
-        queue = self._queues.get(ticker)
+        queue = self.by_ticker.get(ticker)
         if queue is None:
             return ()
         if not queue.aimed:
@@ -138,7 +136,7 @@ class RestingOrders:
 
     def selling(self, ticker: str) -> Decimal:
         """What resting sells of a ticker have still to sell."""
-        queue = self._queues.get(ticker)
+        queue = self.by_ticker.get(ticker)
         return ZERO if queue is None else queue.selling
 
     @property

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+import msgspec
 
 from worker.core.types import Bar, Prediction
 from worker.venues.base import Capabilities
 
 
-@dataclass(frozen=True, slots=True)
-class PredictionSet:
+class PredictionSet(msgspec.Struct, frozen=True):
     """What is predicted, and for every other ticker why not."""
 
     predictions: Mapping[str, Prediction]
-    notes: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

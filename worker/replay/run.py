@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import groupby
-from operator import itemgetter
+from functools import cached_property
+from itertools import groupby, repeat
+from operator import attrgetter, itemgetter
 from zoneinfo import ZoneInfo
 
 from shared.clock import ManualClock, TradingCalendar
 from shared.errors import ConfigError
 from worker.core.fills import EngineOptions, exact
 from worker.core.risk import Denial
-from worker.core.types import Bar, Instrument, OrderType
+from worker.core.types import AccountState, Bar, Instrument, OrderType, VenuePosition
 from worker.feeds.bars import BarSeries, open_at, session_hours
 from worker.replay.predictor import ReplayPredictor
 from worker.trading.cycle import Cycle, CycleOptions, CycleReport
 from worker.trading.desk import OrderDesk
 from worker.trading.memory import MemoryLedger
 from worker.trading.ports import Switches
-from worker.trading.reconcile import Snapshot
 from worker.venues.simulated.local import LocalVenue
 
 ACCOUNT = "replay"
@@ -73,6 +73,24 @@ def tick_size(series: BarSeries) -> Decimal:
     return Decimal(1).scaleb(-min(max(digits, 2), 8))
 
 
+class BarRead:
+    """See ``ports.VenueRead``: the venue as it stands at a bar's close, asked only where a signal needs it."""
+
+    external: frozenset[str] = frozenset()
+    drift = ""
+
+    def __init__(self, read_at: datetime, venue: LocalVenue) -> None:
+        self.read_at, self._venue = read_at, venue
+
+    @cached_property
+    def positions(self) -> Sequence[VenuePosition]:
+        return self._venue.positions()
+
+    @cached_property
+    def account(self) -> AccountState:
+        return self._venue.account()
+
+
 class Replay:
     """One replay of one or several series on the same clock."""
 
@@ -116,32 +134,36 @@ class Replay:
         advance, book, keep = venue.advance, venue.engine.book, result.equity.append
         due = datetime.min.replace(tzinfo=self._clock.now().tzinfo)
         period = timedelta(seconds=self._options.cycle_seconds)
-        move, worth, told = clock.set, venue.engine.positions_value, every
-        for start, bars in self._minutes():
-            move(start)
-            for ticker, bar in bars:
-                advance(ticker, bar)
-            done = result.bars = result.bars + len(bars)
-            now = start + MINUTE
-            move(now)
-            if now >= due:
-                due = now + period
-                self._decide()
-            value = worth() if book.holdings else ZERO
-            if value:
-                result.exposed_bars += 1
-            keep((now, book.cash, value))
-            if done >= told:
-                told = done + every
-                progress(done)
-        result.complete = True
-        progress(result.bars)
+        move, worth = clock.set, venue.engine.positions_value
+        done, exposed, told = 0, 0, every
+        try:
+            for start, bars in self._minutes():
+                move(start)
+                for ticker, bar in bars:
+                    advance(ticker, bar)
+                    done += 1
+                now = start + MINUTE
+                move(now)
+                if now >= due:
+                    due = now + period
+                    self._decide()
+                value = worth() if book.holdings else ZERO
+                if value:
+                    exposed += 1
+                keep((now, book.cash, value))
+                if done >= told:
+                    told = done + every
+                    progress(done)
+            result.complete = True
+        finally:
+            result.bars, result.exposed_bars = done, exposed
+        progress(done)
         return result
 
     def _decide(self) -> None:
-        result, venue = self.result, self.result.venue
-        snapshot = Snapshot(self._clock.now(), tuple(venue.positions()), venue.account(), ())
-        report: CycleReport = self._cycle.run(result.ledger.switches, result.ledger.epoch, snapshot)
+        result = self.result
+        read = BarRead(self._clock.now(), result.venue)
+        report: CycleReport = self._cycle.run(result.ledger.switches, result.ledger.epoch, read)
         result.cycles += 1
         for _ticker, denial in report.denials:
             self._count(denial)
@@ -150,12 +172,14 @@ class Replay:
     def _count(self, denial: Denial) -> None:
         self.result.denials[denial.code] = self.result.denials.get(denial.code, 0) + 1
 
-    def _minutes(self) -> Iterator[tuple[datetime, list[tuple[str, Bar]]]]:
+    def _minutes(self) -> Iterable[tuple[datetime, Sequence[tuple[str, Bar]]]]:
+        """Every minute with its bars by ticker."""
         if len(self._series) == 1:
-            ticker = self._series[0].ticker
-            for bar in self._series[0].bars:
-                yield bar.start, [(ticker, bar)]
-            return
+            ticker, bars = self._series[0].ticker, self._series[0].bars
+            return zip(map(attrgetter("start"), bars), zip(zip(repeat(ticker), bars)))  # noqa: B905 - one is endless
+        return self._merged()
+
+    def _merged(self) -> Iterator[tuple[datetime, list[tuple[str, Bar]]]]:
         rows = sorted(((b.start, s.ticker, b) for s in self._series for b in s.bars), key=itemgetter(0, 1))
         for start, group in groupby(rows, key=itemgetter(0)):
             yield start, [(ticker, bar) for _, ticker, bar in group]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
+
+import msgspec
 
 from shared.documents import TradingSettings
 from shared.errors import SixbotError, StoreError
@@ -25,7 +26,7 @@ from worker.core.types import (
 )
 from worker.failpoints import failpoint
 from worker.trading.cycle_tools import Tools
-from worker.trading.cycle_view import BOT_ID, Seen, held_of, mine, read_view
+from worker.trading.cycle_view import BOT_ID, Look, held_of, mine, read_view
 from worker.trading.ports import Switches, Ticket, VenueRead
 from worker.trading.profit import day_pnl
 
@@ -34,16 +35,15 @@ ANY_HOLDING = Decimal(1)
 _ATTEMPTS_AFTER_A_CHANGE = 3
 
 
-@dataclass(slots=True)
-class CycleReport:
+class CycleReport(msgspec.Struct):
     """What one cycle did and why it did no more; ``aborted`` says why the rest was not looked at."""
 
     run_id: str
-    submitted: list[Order] = field(default_factory=list)
-    denials: list[tuple[str, Denial]] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    predictions: Mapping[str, Prediction] = field(default_factory=dict)
-    notes: Mapping[str, str] = field(default_factory=dict)
+    submitted: list[Order] = msgspec.field(default_factory=list)
+    denials: list[tuple[str, Denial]] = msgspec.field(default_factory=list)
+    errors: list[str] = msgspec.field(default_factory=list)
+    predictions: Mapping[str, Prediction] = msgspec.field(default_factory=dict)
+    notes: Mapping[str, str] = msgspec.field(default_factory=dict)
     market: MarketClock | None = None
     aborted: str = ""
 
@@ -56,7 +56,7 @@ class CycleRun:
         self._epoch, self._snapshot = epoch, snapshot
         self._spent = ZERO
         self._day_pnl: tuple[Decimal | None] | None = None
-        self._seen: tuple[tuple[object, ...], Seen] | None = None
+        self._seen: Look | None = None
 
     def in_order(self) -> Sequence[str]:
         """Exits before entries, so that what reduces exposure is never crowded out; then the strongest first."""
@@ -94,16 +94,16 @@ class CycleRun:
             change = Decimal(repr(predicted))
             if signal(change, levels.buy_above, levels.sell_below, ANY_HOLDING) is None:
                 return True  # nothing to do whatever is held, so the book need not be read
-            view = self._look().view
-            side = signal(change, levels.buy_above, levels.sell_below, view.held.get(ticker, ZERO))
+            look = self._look()
+            side = signal(change, levels.buy_above, levels.sell_below, look.held.get(ticker, ZERO))
             if side is None:
                 return True
             last, instrument = self._market(ticker)
-            intent = self._intent(ticker, side, settings, view, last, instrument)
+            intent = self._intent(ticker, side, settings, look, last, instrument)
             if intent is None:
                 return True
             market = MarketView(self._tools.clock.now(), self._open(), last, instrument)
-            denial = judge_intent(intent, view, limits, market) or self._submit(intent)
+            denial = judge_intent(intent, self._view(look), limits, market) or self._submit(intent)
             if denial is None:
                 return True
             if denial.code != "SETTINGS_CHANGED":
@@ -133,17 +133,17 @@ class CycleRun:
         ticker: str,
         side: Side,
         settings: TradingSettings,
-        view: BookView,
+        look: Look,
         last: LastPrice,
         instrument: Instrument,
     ) -> Intent | None:
-        held = view.held.get(ticker, ZERO)
+        held = look.held.get(ticker, ZERO)
         if side is Side.BUY:
             # The book's own figure, too: a list of positions that is late or wrong must not buy a second time.
-            booked = self._look().booked.get(ticker, ZERO)
+            booked = look.booked.get(ticker, ZERO)
             effect, qty = Effect.ENTRY, entry_size(settings, max(held, booked), instrument)
         else:
-            effect, qty = Effect.EXIT, exit_size(settings, held - view.selling.get(ticker, ZERO), instrument)
+            effect, qty = Effect.EXIT, exit_size(settings, held - look.selling.get(ticker, ZERO), instrument)
         if qty <= 0:
             return None
         options = self._tools.options
@@ -155,24 +155,28 @@ class CycleRun:
         reason = f"ML prediction {direction} ({change:+.4f}, {self._report.predictions[ticker].source})"
         return Intent(ticker, side, effect, qty, last.price, options.order_type, limit, reason)
 
-    def _look(self) -> Seen:
+    def _look(self) -> Look:
         """The book as it stands; read again once anything was sent or heard of, the switches or the day changed."""
         tools = self._tools
         today = tools.calendar.day_of(tools.clock.now()).name
         as_of = (tools.desk.changes, today, self._switches)  # taken before the reading: a change within it counts
-        if self._seen is None or self._seen[0] != as_of:
-            seen = read_view(
-                tools.book,
-                tools.desk,
+        if self._seen is None or self._seen.as_of != as_of:
+            self._seen = Look(tools.book, tools.desk, self._snapshot, as_of)
+        return self._seen
+
+    def _view(self, look: Look) -> BookView:
+        """What the rules ask of it, which only an intent is worth."""
+        if look.view is None:
+            look.view = read_view(
+                look,
+                self._tools.book.day(look.today),
                 self._snapshot,
-                today,
                 run_orders=len(self._report.submitted),
-                day_pnl=self._profit(today),
+                day_pnl=self._profit(look.today),
                 buying_power=self._snapshot.account.buying_power - self._spent,
                 enabled=self._switches.on,
             )
-            self._seen = (as_of, seen)
-        return self._seen[1]
+        return look.view
 
     def _profit(self, today: str) -> Decimal | None:
         """The day's profit when the run first needed it."""

@@ -4,8 +4,7 @@ be sure of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TypeVar
 
@@ -14,7 +13,7 @@ from worker.core.positions import Position
 from worker.core.risk import HELD_BY_OTHERS, BookView
 from worker.core.types import Effect, Side
 from worker.trading.desk import UNRESOLVED, OrderDesk
-from worker.trading.ports import Book, VenueRead
+from worker.trading.ports import Book, DayFigures, Switches, VenueRead
 
 ZERO = Decimal(0)
 BOT_ID = 1
@@ -22,48 +21,49 @@ _OURS = frozenset({str(BOT_ID), EXTERNAL})
 T = TypeVar("T", Order, Position)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One reading: what the rules judge by, and which position of the bot an order in a ticker belongs to.
+class Look:
+    """One reading of the orders and positions of the book. ``as_of`` says of when: ``(changes, day, switches)``."""
 
-    ``booked`` is what the bot holds by the book alone, whatever the venue lists.
-    """
+    def __init__(self, book: Book, desk: OrderDesk, snapshot: VenueRead, as_of: tuple[int, str, Switches]) -> None:
+        """Raises StoreError.
 
-    view: BookView
-    booked: Mapping[str, Decimal]
-    position_ids: Mapping[str, str]
+        Nothing counts as held that the venue did not hold when it was asked, unless something has filled since.
+        """
+        self.as_of, self.today = as_of, as_of[1]
+        self.orders, self.positions = book.open_orders(), book.open_positions()
+        self.at_work, ours = mine(self.orders), mine(self.positions)
+        self.position_ids = {p.symbol: p.id for p in ours}
+        self.selling = _selling(self.at_work)
+        self.booked = held = held_of(ours)
+        """What is held by the book alone, whatever the venue lists."""
+        if held and (desk.last_fill_at is None or desk.last_fill_at < snapshot.read_at):
+            at_venue = {p.ticker: p.signed_qty for p in snapshot.positions}
+            held = {t: min(q, at_venue.get(t, ZERO)) for t, q in held.items()}
+        self.held = held
+        self.view: BookView | None = None
+        """Of this reading, once somebody has made it."""
 
 
 def read_view(
-    book: Book,
-    desk: OrderDesk,
+    look: Look,
+    figures: DayFigures,
     snapshot: VenueRead,
-    today: str,
     *,
     run_orders: int,
     day_pnl: Decimal | None,
     buying_power: Decimal | None,
     enabled: bool,
-) -> Seen:
-    """Read the book. Raises StoreError.
-
-    Nothing counts as held that the venue did not hold when it was asked, unless something has filled since.
-    """
-    orders, positions = book.open_orders(), book.open_positions()
-    figures = book.day(today)
-    frozen = {o.ticker: o.state.value for o in orders if o.state in UNRESOLVED}
+) -> BookView:
+    """Everything that the rules ask."""
+    frozen = {o.ticker: o.state.value for o in look.orders if o.state in UNRESOLVED}
     frozen |= dict.fromkeys(snapshot.external - frozen.keys(), HELD_BY_OTHERS)
-    ours, at_work = mine(positions), mine(orders)
-    held = booked = held_of(ours)
-    if held and (desk.last_fill_at is None or desk.last_fill_at < snapshot.read_at):
-        at_venue = {p.ticker: p.signed_qty for p in snapshot.positions}
-        held = {t: min(q, at_venue.get(t, ZERO)) for t, q in held.items()}
-    view = BookView(
-        held=held,
-        working=frozenset(o.ticker for o in at_work),
+    entries = {o.ticker for o in look.orders if o.effect is Effect.ENTRY}
+    return BookView(
+        held=look.held,
+        working=frozenset(o.ticker for o in look.at_work),
         frozen=frozen,
-        selling=_selling(at_work),
-        open_tickers=frozenset(p.symbol for p in positions) | {o.ticker for o in orders if o.effect is Effect.ENTRY},
+        selling=look.selling,
+        open_tickers=frozenset(p.symbol for p in look.positions) | entries,
         day=figures.counters,
         last_trade=figures.last_trade,
         run_orders=run_orders,
@@ -72,7 +72,6 @@ def read_view(
         enabled=enabled,
         reducing=snapshot.drift,
     )
-    return Seen(view, booked, {p.symbol: p.id for p in ours})
 
 
 def mine(found: Sequence[T]) -> list[T]:

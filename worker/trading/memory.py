@@ -12,12 +12,13 @@ from msgspec.structs import replace
 
 from shared.clock import Clock, TradingCalendar
 from worker.core.foreign import Holdings
-from worker.core.ledger import Bundle, Change, update_log, update_stats
+from worker.core.ledger import Bundle, Change, update_stats
 from worker.core.orders import GIVEN_UP, MICRO, Order, micros
 from worker.core.positions import Position
 from worker.core.risk import DayCounters, Denial
 from worker.core.stats import Stats
 from worker.core.types import Effect, Execution
+from worker.trading.memory_index import OpenIndex, TradesLog
 from worker.trading.ports import DayFigures, Switches, Ticket
 
 
@@ -41,16 +42,14 @@ class MemoryLedger:
         self._clock, self._calendar = clock, calendar
         self.switches, self.epoch, self.armed, self.owned = switches, 1, True, True
         self._bundles: dict[str, Bundle] = {}
-        self._open: dict[str, None] = {}
+        self._open, self._log = OpenIndex(), TradesLog()
         self._positions: dict[str, Position] = {}
-        self._open_positions: dict[str, None] = {}
         self._days: dict[str, _Day] = {}
         self._last_trade: dict[str, datetime] = {}
         self._cooldown: dict[str, tuple[datetime, datetime | None]] = {}
         self._exposure: dict[str, Decimal] = {}
         self._dust: dict[str, Decimal] = {}
         self._stats = Stats()
-        self.trades_log: list[Any] = []
         self.equity: list[tuple[datetime, str]] = []
 
     # -- gate -----------------------------------------------------------------------------------------------------
@@ -69,7 +68,7 @@ class MemoryLedger:
         self._cooldown[order.client_order_id] = (now := self._clock.now()), self._last_trade.get(order.ticker)
         self._last_trade[order.ticker] = now
         self._bundles[order.client_order_id] = Bundle(order, {}, self._positions.get(order.position_id))
-        self._open[order.client_order_id] = None
+        self._open.keep(order)
         return None
 
     def _fence(self, ticket: Ticket) -> Denial | None:
@@ -113,10 +112,9 @@ class MemoryLedger:
             wait = timedelta(minutes=float(limits.cooldown_minutes)) - (self._clock.now() - last)
             if wait > timedelta(0):
                 return Denial("COOLDOWN", f"{order.ticker} for another {wait.total_seconds():.0f} s")
-        tickers = {p.symbol for p in self.open_positions()}
-        tickers |= {o.ticker for o in self.open_orders() if o.effect is Effect.ENTRY}
-        if order.ticker not in tickers and len(tickers) >= limits.max_open_positions:
-            return Denial("OPEN_POSITIONS", f"{len(tickers)} + 1 > {limits.max_open_positions}")
+        exposed = self._open.exposed
+        if order.ticker not in exposed and len(exposed) >= limits.max_open_positions:
+            return Denial("OPEN_POSITIONS", f"{len(exposed)} + 1 > {limits.max_open_positions}")
         return None
 
     def _day(self, name: str) -> _Day:
@@ -125,7 +123,7 @@ class MemoryLedger:
     # -- book -----------------------------------------------------------------------------------------------------
 
     def open_orders(self) -> list[Order]:
-        return [self._bundles[name].order for name in self._open]
+        return list(self._open.orders.values())
 
     def order(self, client_order_id: str) -> Order | None:
         bundle = self._bundles.get(client_order_id)
@@ -147,7 +145,7 @@ class MemoryLedger:
         return [bundle.order for bundle in self._bundles.values()]
 
     def open_positions(self) -> list[Position]:
-        return [self._positions[name] for name in self._open_positions]
+        return list(self._open.positions.values())
 
     def closed_positions(self) -> list[Position]:
         return [p for p in self._positions.values() if p.is_closed]
@@ -189,23 +187,18 @@ class MemoryLedger:
 
     def _apply(self, change: Change) -> None:
         before, after = change.before.order, change.after.order
-        self._bundles[after.client_order_id] = replace(change.after, order=replace(after, version=after.version + 1))
-        if after.is_final:
-            self._open.pop(after.client_order_id, None)
-        else:
-            self._open[after.client_order_id] = None
+        written = replace(after, version=after.version + 1)
+        self._bundles[after.client_order_id] = replace(change.after, order=written)
+        self._open.keep(written)
         for _, position in change.moved:
             self._positions[position.id] = position
-            if position.is_closed:
-                self._open_positions.pop(position.id, None)
-            else:
-                self._open_positions[position.id] = None
+            self._open.hold(position)
         if change.dust_delta:
             self._dust[after.ticker] = self._dust.get(after.ticker, Decimal(0)) + change.dust_delta
         if change.after.holdings.exposure is not None:
             self._exposure[after.ticker] = change.after.holdings.exposure
         self._stats = update_stats(self._stats, change, lambda moment: self._calendar.day_of(moment).name)
-        self.trades_log = update_log(self.trades_log, after)
+        self._log.show(after)
         if after.is_external:
             return
         day = self._day(after.trading_day)
@@ -236,15 +229,19 @@ class MemoryLedger:
 
     def adopt(self, order: Order) -> None:
         self._bundles[order.client_order_id] = Bundle(order, {}, None)
-        if not order.is_final:
-            self._open[order.client_order_id] = None
+        self._open.keep(order)
         if not order.is_external:
             counted = self._day(order.trading_day).orders
             counted[order.ticker] = counted.get(order.ticker, 0) + 1
             self._last_trade[order.ticker] = order.created_at
 
     def refused(self, order: Order) -> None:
-        self.trades_log = update_log(self.trades_log, order)
+        self._log.show(order)
+
+    @property
+    def trades_log(self) -> list[dict[str, Any]]:
+        """As in Redis."""
+        return self._log.entries()
 
     def add_equity(self, time: datetime, equity: str) -> None:
         self.equity.append((time, equity))
