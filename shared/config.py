@@ -220,7 +220,7 @@ class Config(Places):
 def load_config(**overrides: object) -> Config:
     """Read the configuration. Raises ConfigError naming each variable, its problem and the range."""
     try:
-        return Config(**overrides, **_credentials())  # type: ignore[arg-type]
+        return Config(**overrides, **_credentials())  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:
         problems = [
             f"{_variable(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"

@@ -7,8 +7,6 @@ Nothing here loads a model. A document's ``sha256`` is that of its text, and the
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -19,31 +17,10 @@ from shared.bots import CYCLE_BOT, BotControl
 from shared.clock import Clock, rfc3339
 from shared.control import Actor
 from shared.documents import dump_json, parse_json
-from shared.errors import DocumentError, SixbotError, shorten
+from shared.errors import DocumentError
 from shared.keys import MODEL_TEXT_BYTES, STREAM_LIMITS
+from shared.model_terms import ModelConflict, ModelError, ModelMissing, checked_name, checked_symbol, misfit
 from shared.store import MAX_RECORD_BYTES, Store, translated_errors
-
-LONGEST_NAME = 80
-STREAM_FEATURES = 1
-CYCLE_FEATURES = "bars-1"
-CHANGE_OBJECTIVES = frozenset(
-    {"regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie"}
-)
-CLASS_OBJECTIVES = frozenset({"multiclass", "multiclassova"})
-PROBABILITY_OBJECTIVES = frozenset({"binary", "cross_entropy"}) | CLASS_OBJECTIVES
-_SYMBOL = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9./:_-]{0,39}")
-
-
-class ModelError(SixbotError):
-    """What was asked of the registry cannot be done as it was asked; the message names the field and the value."""
-
-
-class ModelMissing(ModelError):
-    """There is no such model."""
-
-
-class ModelConflict(ModelError):
-    """The state of the model or of a bot stands against it."""
 
 
 class ModelRegistry:
@@ -212,21 +189,11 @@ class ModelRegistry:
         return self._store.merge_json(self._store.keys.model(model_id), change)
 
     def _check_fit(self, document: Mapping[str, Any], bot_id: int) -> None:
-        number, wanted = document.get("id"), CYCLE_FEATURES if bot_id == CYCLE_BOT else STREAM_FEATURES
-        if document.get("status") != "valid":
-            why = f" ({document['reason']})" if document.get("reason") else ""
-            raise ModelConflict(f"model {number} is {document.get('status')}, not valid{why}")
-        if document.get("feature_version") != wanted:
-            found = document.get("feature_version")
-            raise ModelConflict(f"feature_version: bot {bot_id} computes {wanted!r}, model {number} wants {found!r}")
-        objective, fitting = document.get("objective"), CHANGE_OBJECTIVES
-        if bot_id != CYCLE_BOT:
-            fitting = CHANGE_OBJECTIVES | PROBABILITY_OBJECTIVES
-        if objective not in fitting:
-            needs = "a change" if bot_id == CYCLE_BOT else "a probability or a change"
-            raise ModelConflict(f"objective: bot {bot_id} needs {needs}, which {objective!r} does not predict")
-        if bot_id not in self._bots.ids():
-            raise ModelConflict(f"there is no bot {bot_id}")
+        why = misfit(document, bot_id)
+        if why is None and bot_id not in self._bots.ids():
+            why = f"there is no bot {bot_id}"
+        if why is not None:
+            raise ModelConflict(why)
 
     def _change(
         self, model_id: int, change: Callable[[Mapping[str, Any]], Mapping[str, Any]], actor: Actor
@@ -256,24 +223,6 @@ class ModelRegistry:
             "new": shown(dump_json(new) if new else None),
         }
         pipe.xadd(self._store.keys.audit, cast("Any", entry), maxlen=STREAM_LIMITS["audit"], approximate=True)
-
-
-def checked_name(name: str) -> str:
-    """One line of 1 to 80 printable characters, none of them < or >. Raises ModelError."""
-    bare = name.strip()
-    if not 1 <= len(bare) <= LONGEST_NAME:
-        raise ModelError(f"name: must be 1 to {LONGEST_NAME} characters (got {len(bare)})")
-    bad = [c for c in bare if c in "<>" or unicodedata.category(c)[0] == "C" or unicodedata.category(c) in ("Zl", "Zp")]
-    if bad:
-        raise ModelError(f"name: must be printable and without < or > (got {bad[0]!a})")
-    return bare
-
-
-def checked_symbol(symbol: str) -> str:
-    """A symbol as venues write them, or ``*`` for any. Raises ModelError."""
-    if not _SYMBOL.fullmatch(symbol):
-        raise ModelError(f"symbol: must be * or 1 to 40 of A-Z a-z 0-9 . / : _ - (got {shorten(symbol, 40)})")
-    return symbol
 
 
 def _ids(members: set[bytes]) -> set[int]:

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 from shared.access import AccessError
 from shared.control import VersionConflict
 from shared.errors import DocumentError, StoreRefused, StoreUnreachable
-from shared.models import ModelConflict, ModelError, ModelMissing
+from shared.model_terms import ModelConflict, ModelError, ModelMissing
 
 DOCS = "/api/openapi.json"
 REMEDY = "Redis does not answer. To stop trading now: `sixbot stop` on the server, or create the STOP file."

@@ -202,7 +202,7 @@ class Bench:
             self._place()
             if row.prepare is not None:
                 row.prepare(self)
-            seen = [(e, len(e.exchange.arrivals)) for e in self.exchanges if e.runs]
+            seen = [(e, len(e.gateway.arrivals)) for e in self.exchanges if e.runs]
             began = time.monotonic()
             row.stop(self)
             eventually(lambda: all(self._first(*s) for s in seen), what=f"{row.name}: the first cancel")
@@ -219,14 +219,14 @@ class Bench:
     @staticmethod
     def _first(exchange: ExchangeServer, before: int) -> float:
         """When the first cancel came in; 0 as long as none did."""
-        return next((a.at for a in exchange.exchange.arrivals[before:] if a.cancels), 0.0)
+        return next((a.at for a in exchange.gateway.arrivals[before:] if a.cancels), 0.0)
 
     def _proof(self, exchange: ExchangeServer, before: int) -> float:
         """When the last listing came in before emergency asked for the positions; 0 as long as it did not.
 
         It asks for them once, after the proof. Its requests are told from the trader's by their connections.
         """
-        seen = exchange.exchange.arrivals[before:]  # a slice: the witness shares this process and must stay quick
+        seen = exchange.gateway.arrivals[before:]  # a slice: the witness shares this process and must stay quick
         if not any(a.path == "/positions" for a in seen):
             return 0.0
         ports = self._emergency_ports()

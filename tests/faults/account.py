@@ -199,7 +199,7 @@ def _simulated(root: Path) -> Iterator[tuple[Venue, Door]]:
             venue,
             Door(
                 lie=server.lie,
-                honest=server.exchange.lies.clear,
+                honest=server.gateway.lies.clear,
                 sends=lambda: sum(a.method == "POST" and a.path == "/orders" for a in server.arrivals),
                 fill=server.fill,
                 truth=lambda: exchange_truth(server),

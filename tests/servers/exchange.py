@@ -29,9 +29,10 @@ from worker.core.matching import WORKING, MatchingEngine
 from worker.core.resting import request_of
 from worker.core.types import Execution, OrderState, OrderUpdate
 from worker.venues.simulated.client import SimulatedVenue
+from worker.venues.simulated.exchange import Exchange
 from worker.venues.simulated.ledger import Ledger
 from worker.venues.simulated.market import SeededMarket
-from worker.venues.simulated.server import Exchange, Handler, serve
+from worker.venues.simulated.server import Gateway, Handler, serve
 
 TOKEN = "test-token"
 TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "SPY")
@@ -58,8 +59,8 @@ class Arrival:
         return self.method == "GET" and self.path == "/orders"
 
 
-class WitnessedExchange(Exchange):
-    """The exchange with a witness before everything else."""
+class WitnessedGateway(Gateway):
+    """The gateway with a witness before everything else."""
 
     arrivals: list[Arrival]
     fault: tuple[int, str] | str | None = None
@@ -103,14 +104,15 @@ class ExchangeServer:
         chance = 2.0 if partial else 0.0
         options = EngineOptions(latency=timedelta(milliseconds=latency_ms), partial_chance=chance, fees_in_base=True)
         self.engine = MatchingEngine(self._ledger.load(Decimal(100_000)), self.market.instrument, options, lambda: 1.0)
-        self.exchange = WitnessedExchange(self.market, self.engine, self._ledger, SystemClock(), TOKEN, admin=True)
-        self.exchange.arrivals, self.exchange.book, self.exchange.lies = [], self.engine, Lies()
+        self.exchange = Exchange(self.market, self.engine, self._ledger, SystemClock())
+        self.gateway = WitnessedGateway(self.exchange, TOKEN, admin=True)
+        self.gateway.arrivals, self.gateway.book, self.gateway.lies = [], self.engine, Lies()
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        asyncio.run(serve(self.exchange, self.url, self._ready.set, self._stop.is_set))
+        asyncio.run(serve(self.gateway, self.url, self._ready.set, self._stop.is_set))
 
     def start(self) -> None:
         self._thread.start()
@@ -136,15 +138,15 @@ class ExchangeServer:
     @property
     def arrivals(self) -> list[Arrival]:
         """All requests so far, in order of arrival."""
-        return list(self.exchange.arrivals)
+        return list(self.gateway.arrivals)
 
     def fail(self, fault: tuple[int, str] | str | None, *, spare_lists: bool = False) -> None:
         """What listing and cancelling orders is told from now on: ``mute``, a status and a body, or None: the truth."""
-        self.exchange.fault, self.exchange.fault_spares_lists = fault, spare_lists
+        self.gateway.fault, self.gateway.fault_spares_lists = fault, spare_lists
 
     def lie(self, route: str, *answers: Any) -> None:
         """Script ``METHOD /path`` (``POST /orders``); ``tests.servers.lies`` says what a lie may be."""
-        self.exchange.lies.add(route, *answers)
+        self.gateway.lies.add(route, *answers)
 
     def fill(self, client_order_id: str, qty: str, price: str) -> None:
         """Fill so much of an order, whatever its state and however much it asked for."""
@@ -167,9 +169,9 @@ class ExchangeServer:
             changed = self.engine._finish(changed, state, now)
             if state in WORKING:
                 self.engine._rest(changed, request_of(changed), now)
-            await self.exchange._commit([OrderUpdate(changed, execution)])
+            await self.exchange.commit([OrderUpdate(changed, execution)])
 
-        asyncio.run_coroutine_threadsafe(work(), self.exchange.loop).result(30)
+        asyncio.run_coroutine_threadsafe(work(), self.gateway.loop).result(30)
 
     def submitted(self, client_order_id: str) -> int:
         """How many orders of this client order id were accepted."""

@@ -14,9 +14,10 @@ from worker.compose.process import Process, process_name
 from worker.core.fills import EngineOptions
 from worker.core.matching import MatchingEngine
 from worker.runtime import ExitCode
+from worker.venues.simulated.exchange import Exchange
 from worker.venues.simulated.ledger import Ledger
 from worker.venues.simulated.market import SeededMarket
-from worker.venues.simulated.server import Exchange, serve
+from worker.venues.simulated.server import Gateway, serve
 from worker.venues.simulated.token import venue_token
 
 STARTING_CASH = Decimal(100_000)
@@ -34,7 +35,8 @@ def run(config: Config, account: str | None) -> ExitCode:
     ledger = Ledger(config.sixbot_home / f"{name}.db")
     options = EngineOptions(latency=LATENCY, fees_in_base=config.sim_fees == "base")
     engine = MatchingEngine(ledger.load(STARTING_CASH), market.instrument, options, random.SystemRandom().random)
-    exchange = Exchange(market, engine, ledger, process.clock, venue_token(served), admin=config.sim_admin)
+    exchange = Exchange(market, engine, ledger, process.clock)
+    gateway = Gateway(exchange, venue_token(served), admin=config.sim_admin)
     heartbeat = process.heartbeat()
 
     def stopping() -> bool:
@@ -42,7 +44,7 @@ def run(config: Config, account: str | None) -> ExitCode:
         return process.signals.stopping.is_set()
 
     try:
-        asyncio.run(serve(exchange, served.url, lambda: process.logger.info("listening"), stopping))
+        asyncio.run(serve(gateway, served.url, lambda: process.logger.info("listening"), stopping))
     except OSError as error:
         raise ConfigError(f"{served.variable('url')}: {served.url} cannot be listened on: {error}") from error
     finally:

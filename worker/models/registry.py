@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.control import Actor
-from shared.models import CYCLE_FEATURES, STREAM_FEATURES, ModelMissing
+from shared.model_terms import CYCLE_FEATURES, STREAM_FEATURES, ModelMissing
 from shared.models import ModelRegistry as SharedRegistry
 from worker.core.bar_features import NAMES
 from worker.core.features import FEATURE_NAMES

@@ -11,7 +11,7 @@ from typing import Any
 from shared.bots import CYCLE_BOT, BotControl, BotSettings
 from shared.control import Actor
 from shared.errors import ConfigError
-from shared.models import ModelConflict, checked_name, checked_symbol
+from shared.model_terms import ModelConflict, checked_name, checked_symbol
 from worker.core.exits import ExitRule
 from worker.feeds.contracts import Contracts
 from worker.models.recorded import recorded_candles

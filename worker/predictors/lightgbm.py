@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.errors import PredictionError
-from shared.models import CHANGE_OBJECTIVES
+from shared.model_terms import CHANGE_OBJECTIVES
 from worker.core.bar_features import NAMES, VERSION, WINDOW, feature_matrix, session_minute, session_of
 from worker.core.types import Bar, Prediction
 from worker.models.booster import import_lightgbm

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 from shared.errors import PredictionError
-from shared.models import CHANGE_OBJECTIVES, CLASS_OBJECTIVES, PROBABILITY_OBJECTIVES
+from shared.model_terms import CHANGE_OBJECTIVES, CLASS_OBJECTIVES, PROBABILITY_OBJECTIVES
 from worker.core.features import FEATURE_NAMES, FEATURE_VERSION
 from worker.models.booster import import_lightgbm
 from worker.models.validation import ModelFacts, ModelRefused, check_text

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from shared.errors import PredictionError
-from shared.models import ModelMissing
+from shared.model_terms import ModelMissing
 from worker.core.features import FEATURE_NAMES, FEATURE_VERSION
 from worker.models.probe import judge_in_child
 from worker.models.registry import ModelRegistry

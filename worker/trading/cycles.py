@@ -69,7 +69,7 @@ class Cycles:
             report = self._cycle.run(look.switches, look.epoch, snapshot)
         except (StoreUnreachable, LeaseLost):
             raise
-        except Exception as error:
+        except Exception as error:  # a predictor may raise anything; the venue and the bots go on
             self._logger.exception("cycle_failed")
             why = error if isinstance(error, SixbotError) else repr(error)
             self._status.fault("cycle", f"cycle failed: {why}")

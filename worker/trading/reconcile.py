@@ -14,8 +14,9 @@ from worker.core import ids
 from worker.core.orders import Order
 from worker.core.types import AccountState, Execution, OrderState, VenueOrder, VenuePosition
 from worker.failpoints import failpoint
-from worker.trading.compare import Apart, Comparison, compare
+from worker.trading.compare import Comparison
 from worker.trading.desk import UNRESOLVED, OrderDesk
+from worker.trading.drift import DriftWatch
 from worker.trading.fees import UntoldFees
 from worker.trading.foreign import Fills, ForeignOrders, by_order
 from worker.trading.ports import Book, Notes
@@ -59,19 +60,16 @@ class Reconciler:
         self._recovery = Recovery(account, venue, desk, book, clock, calendar, notes)
         self._fills_from: datetime | None = None
         self._foreign = ForeignOrders(venue, desk, book, self._recovery, progress)
-        self._suspected: dict[str, Apart] = {}
+        self._drift = DriftWatch(book, desk)
         self._fees = UntoldFees(venue, desk, book)
-        self._drifting = False
-        self._agreed_at: datetime | None = None
         self._read_from = datetime.max.replace(tzinfo=UTC)
         self._nameless: set[str] = set()
-        self.unjudged = False
-        """Whether the last pass could not compare, since something filled after its reads began."""
         self._taken: set[str] = set()
 
     def start_over(self) -> None:
         """The next pass is a recovery: it looks as far back as one at start-up."""
-        self._fills_from = self._agreed_at = None
+        self._fills_from = None
+        self._drift.start_over()
         self._taken.clear()
         self._nameless.clear()
         self._foreign.start_over()
@@ -79,12 +77,17 @@ class Reconciler:
     @property
     def suspects(self) -> bool:
         """Whether the last pass found book and venue apart in what we hold, once or more often."""
-        return self._drifting
+        return self._drift.suspects
+
+    @property
+    def unjudged(self) -> bool:
+        """Whether the last pass could not compare, since something filled after its reads began."""
+        return self._drift.unjudged
 
     @property
     def unsettled(self) -> bool:
         """Whether another pass soon would tell more."""
-        return self.unjudged or bool(self._suspected) or self._fees.pending
+        return self._drift.unsettled or self._fees.pending
 
     def run(self) -> Snapshot:
         """One pass. Raises VenueUnavailable where the venue cannot be read, StoreError where Redis cannot."""
@@ -113,11 +116,11 @@ class Reconciler:
         failpoint("reconcile.positions_read")
         orders = tuple(self._book.open_orders())
         self._fees.settle(positions, orders, read_at)
-        found = self._compare(positions, orders)
+        found = self._drift.compare(positions, orders)
         if found.drifting and self._explain(found, read_at, by_id):
             orders = tuple(self._book.open_orders())
-            found = self._compare(positions, orders)
-        drift = self._judge(found, read_at)
+            found = self._drift.compare(positions, orders)
+        drift = self._drift.judge(found, read_at)
         failpoint("reconcile.compared")
         return Snapshot(read_at, positions, account, orders, found.external, drift, problems)
 
@@ -217,33 +220,10 @@ class Reconciler:
 
     # -- positions ------------------------------------------------------------------------------------------------
 
-    def _compare(self, positions: Sequence[VenuePosition], orders: Sequence[Order]) -> Comparison:
-        book = self._book
-        return compare(book.open_positions(), positions, orders, book.exposure(), book.dust())
-
-    def _judge(self, found: Comparison, read_at: datetime) -> str:
-        """A drift that was seen twice. Where we hold nothing, what the venue says twice is what others hold; where it
-        holds just what we do, others hold nothing any more: a Redis that was emptied may have taken ours for theirs."""
-        last_fill = self._desk.last_fill_at
-        self.unjudged = last_fill is not None and last_fill >= read_at
-        if self.unjudged:
-            return ""
-        self._drifting = bool(found.drifting)
-        if not found.drifting:
-            self._agreed_at = read_at
-        twice = {t: seen for t, seen in found.apart.items() if self._suspected.get(t) == seen}
-        self._suspected = dict(found.apart)
-        others = {t: seen.theirs - seen.dust for t, seen in twice.items() if t not in found.drifting}
-        others |= {t: ZERO for t, seen in twice.items() if t in found.drifting and seen.theirs == seen.ours + seen.dust}
-        for ticker, qty in others.items():
-            self._book.settle_exposure(ticker, qty)
-        return found.told(twice.keys() - others.keys())
-
     def _explain(self, found: Comparison, read_at: datetime, fills: Fills) -> bool:
         """Look for orders of others that account for it: since the last agreement, at start since our entry. Says
         whether anything was taken in."""
-        since = self._agreed_at or min(found.drifting.values())
-        since = min(since, read_at) - FILLS_OVERLAP
+        since = min(self._drift.began(found), read_at) - FILLS_OVERLAP
         if since < self._read_from:
             fills = by_order(self._venue.fills_since(since))
         changes, names = self._desk.changes, self._names(fills)

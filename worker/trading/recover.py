@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import msgspec
 from msgspec.structs import replace
 
 from shared.bots import CYCLE_BOT
@@ -24,6 +25,32 @@ from worker.venues.base import Venue
 CLOCK_TOLERANCE = timedelta(seconds=2)
 REPLACEMENTS_FOLLOWED = 20
 REPLACED_WITHIN = timedelta(days=2)
+
+
+class _Owner(msgspec.Struct, frozen=True, gc=False):
+    """Whose an adopted order is: our ``name`` for it or None, its bot, and the position that it is of or None.
+
+    ``replaces`` is the order of ours that somebody changed at the venue.
+    """
+
+    name: str | None
+    bot: str
+    effect: Effect
+    held: str | None
+    replaces: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        return self.name is not None and (self.effect is Effect.ENTRY or self.held is not None)
+
+    @property
+    def is_streamed(self) -> bool:
+        return self.is_ours and self.bot != str(CYCLE_BOT)
+
+    @property
+    def position_id(self) -> str | None:
+        """A stream bot has a position for every entry."""
+        return self.name if self.is_streamed and self.effect is Effect.ENTRY else self.held or self.name
 
 
 class Recovery:
@@ -72,44 +99,47 @@ class Recovery:
         self._desk.take(told, fills)
 
     def _order_of(self, told: VenueOrder) -> Order:
-        now = self._clock.now()
-        replaced = self._replaced(told)
-        name = told.client_order_id if replaced is not None or ids.is_ours(told.client_order_id) else None
-        effect = ids.effect_of(name) or (Effect.ENTRY if told.side is Side.BUY else Effect.EXIT)
-        bot = str(ids.bot_of(name) or CYCLE_BOT)
-        held = next(
-            (p.id for p in self._book.open_positions() if p.symbol == told.ticker and name and p.bot_id == bot), None
-        )
-        if replaced is not None:
-            bot, effect, held = replaced.bot_id, replaced.effect, replaced.position_id
-        ours = name is not None and (effect is Effect.ENTRY or held is not None)
-        streamed = ours and bot != str(CYCLE_BOT)  # a stream bot has a position for every entry
-        created = told.created_at or now
+        owner, created = self._owner_of(told), told.created_at or self._clock.now()
+        external = ids.external_name(self._account, told.venue_order_id)
+        is_exit = owner.effect is Effect.EXIT
         return Order(
-            client_order_id=name or ids.external_name(self._account, told.venue_order_id),
+            client_order_id=owner.name or external,
             account=self._account,
-            bot_id=bot if ours else EXTERNAL,
+            bot_id=owner.bot if owner.is_ours else EXTERNAL,
             ticker=told.ticker,
             side=told.side,
-            effect=effect,
+            effect=owner.effect,
             qty=told.qty,
             type=told.type,
             time_in_force=TimeInForce.DAY,
             limit_price=told.limit_price,
-            ref_price=told.limit_price or told.avg_fill_price or self._price(told.ticker, needed=ours),
-            state=OrderState.SUBMITTED if name else told.state,
-            reason=_reason(told) if replaced is None else f"replaces {replaced.client_order_id}",
+            ref_price=told.limit_price or told.avg_fill_price or self._price(told.ticker, needed=owner.is_ours),
+            state=OrderState.SUBMITTED if owner.name else told.state,
+            reason=f"replaces {owner.replaces}" if owner.replaces else _reason(told),
             created_at=created,
-            updated_at=now,
+            updated_at=self._clock.now(),
             epoch=0,
             trading_day=self._calendar.day_of(created).name,
             reserved=0,
-            position_id=(name if streamed and effect is Effect.ENTRY else held or name)
-            or ids.external_name(self._account, told.venue_order_id),
-            exit_reason="TP_HIT" if streamed and effect is Effect.EXIT and told.type is OrderType.LIMIT else "",
+            position_id=owner.position_id or external,
+            exit_reason="TP_HIT" if owner.is_streamed and is_exit and told.type is OrderType.LIMIT else "",
             venue_order_id=told.venue_order_id,
             stop_price=told.stop_price,
         )
+
+    def _owner_of(self, told: VenueOrder) -> _Owner:
+        """By its id, or by the order of ours that it replaces."""
+        replaced = self._replaced(told)
+        if replaced is not None:
+            name = told.client_order_id
+            return _Owner(name, replaced.bot_id, replaced.effect, replaced.position_id, replaced.client_order_id)
+        name = told.client_order_id if ids.is_ours(told.client_order_id) else None
+        effect = ids.effect_of(name) or (Effect.ENTRY if told.side is Side.BUY else Effect.EXIT)
+        bot = str(ids.bot_of(name) or CYCLE_BOT)
+        return _Owner(name, bot, effect, self._held(told.ticker, bot) if name else None)
+
+    def _held(self, ticker: str, bot: str) -> str | None:
+        return next((p.id for p in self._book.open_positions() if p.symbol == ticker and p.bot_id == bot), None)
 
     def _replaced(self, told: VenueOrder) -> Order | None:
         """The order of ours that this one replaces: somebody changed it at the venue, and it goes on as ours."""

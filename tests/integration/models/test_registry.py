@@ -15,7 +15,7 @@ from shared.clock import SystemClock
 from shared.control import Actor
 from shared.documents import dump_json
 from shared.keys import Keys
-from shared.models import CYCLE_FEATURES, STREAM_FEATURES, ModelConflict, ModelError, ModelMissing
+from shared.model_terms import CYCLE_FEATURES, STREAM_FEATURES, ModelConflict, ModelError, ModelMissing
 from shared.store import Store, connect
 from tests.support import RedisServer
 from worker.core.bar_features import NAMES, VERSION

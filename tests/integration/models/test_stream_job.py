@@ -12,7 +12,7 @@ from shared.bots import BotControl
 from shared.clock import SystemClock
 from shared.control import Actor
 from shared.errors import ConfigError
-from shared.models import ModelConflict, ModelError
+from shared.model_terms import ModelConflict, ModelError
 from shared.store import Store
 from tests.market_files import write_bars, write_trades
 from worker.models.recorded import recorded_candles

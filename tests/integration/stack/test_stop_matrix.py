@@ -383,7 +383,7 @@ def test_dead_man_switch_when_the_trader_drains_is_taken_back(stack: Stack, exch
     eventually(lambda: any(a.path == "/orders/cancel-after" for a in exchange.arrivals), what="the switch is armed")
     stack.signal("trading", signal.SIGTERM)
     assert stack.processes["trading"].wait(30) == 0
-    assert exchange.exchange._cancel_at is None
+    assert exchange.exchange.cancels_at is None
 
 
 def test_stop_when_the_signal_comes_while_the_worker_starts_is_carried_out(

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from shared.clock import Clock
 from worker.core.trades import Trade, micros
+from worker.venues.simulated.answers import refuse
 from worker.venues.simulated.market import EPOCH, TICK_MS, SeededMarket
 
 _SLOT = timedelta(milliseconds=TICK_MS)
@@ -59,9 +60,7 @@ class TickBoard:
     async def trades(self, request: web.Request) -> web.StreamResponse:
         tickers = [t for t in request.query.get("tickers", "").split(",") if t]
         if not tickers or not all(self._market.instrument(t) for t in tickers):
-            return web.json_response(
-                {"code": "unknown_ticker", "message": "tickers=A,B names tickers that are traded here"}, status=404
-            )
+            return refuse(404, "unknown_ticker", "tickers=A,B names tickers that are traded here")
         channel = web.WebSocketResponse(heartbeat=10)
         await channel.prepare(request)
         self._channels.add(channel)
