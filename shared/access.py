@@ -26,6 +26,7 @@ IMPLIED_SCOPES = {"control": frozenset(SCOPES)}
 """Whoever may change what trades may look at it, and stop it."""
 ROLE_SCOPES = {"viewer": frozenset({"read"}), "operator": frozenset(SCOPES)}
 LEAST_PASSWORD = 10
+LONGEST_TOKEN_NAME = 80
 FIRST_USER, FIRST_ROLE = "operator", "operator"
 """Who is invited at the first run."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -187,6 +188,8 @@ class Access:
         unknown = sorted(set(scopes) - set(SCOPES))
         if unknown or not scopes:
             raise AccessError(f"scope {', '.join(unknown) or 'missing'}: choose from {', '.join(SCOPES)}")
+        if len(name) > LONGEST_TOKEN_NAME or not name.isprintable():
+            raise AccessError(f"a token's name is one line of at most {LONGEST_TOKEN_NAME} printable characters")
         secret = f"sixbot_{secrets.token_urlsafe(32)}"
         fields = {"name": name, "scopes": " ".join(sorted(set(scopes))), "created_at": rfc3339(self._clock.now())}
         with translated_errors():

@@ -204,6 +204,14 @@ class Config(Places):
             raise ValueError("must be an http:// or https:// address")
         return value
 
+    @field_validator("web_bind")
+    @classmethod
+    def _check_bind(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+            raise ValueError("must be address:port with a port from 1 to 65535, like 127.0.0.1:5050 or [::1]:5050")
+        return value
+
     @field_validator("trading_day_tz")
     @classmethod
     def _check_zone(cls, value: str) -> str:
