@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
+from shared.audit import audit_entry
 from shared.clock import Clock, rfc3339
+from shared.documents import dump_json
 from shared.errors import SixbotError
+from shared.keys import STREAM_LIMITS
 from shared.store import Store, translated_errors
 
 LINK_SECONDS = 900
@@ -26,6 +29,8 @@ IMPLIED_SCOPES = {"control": frozenset(SCOPES)}
 """Whoever may change what trades may look at it, and stop it."""
 ROLE_SCOPES = {"viewer": frozenset({"read"}), "operator": frozenset(SCOPES)}
 LEAST_PASSWORD = 10
+LONGEST_TOKEN_NAME = 80
+TOKEN_ID_DIGITS = 12
 FIRST_USER, FIRST_ROLE = "operator", "operator"
 """Who is invited at the first run."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -69,8 +74,8 @@ def digest(secret: str) -> str:
 class Access:
     """Reads and writes the ``web:*`` keys. Every method raises StoreError where Redis does not answer."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+    def __init__(self, store: Store, clock: Clock, who: str = "web", source: str = "web") -> None:
+        self._store, self._clock, self._who, self._source = store, clock, who, source
 
     # -- users ----------------------------------------------------------------------------------------------------
 
@@ -96,8 +101,9 @@ class Access:
             raise AccessError(f"name {name!r} must be 1 to 40 of A-Z a-z 0-9 _ . -")
         if role not in ROLES:
             raise AccessError(f"role {role!r} must be one of {', '.join(ROLES)}")
-        with translated_errors():
-            self._store.client.hset(self._store.keys.web_user(name), mapping={"role": role})
+        user = self.user(name)
+        old = None if user is None else {"role": user.role}
+        self._write(self._store.keys.web_user(name), {"role": role}, old, {"role": role})
 
     def check_password(self, name: str, password: str) -> User | None:
         """The user whose password this is; takes as long for a name that does not exist."""
@@ -153,8 +159,7 @@ class Access:
         if raw is None:
             raise AccessError("this link was used already or is too old: `sixbot user link NAME` makes a new one")
         name = cast("bytes", raw).decode(errors="replace")
-        with translated_errors():
-            self._store.client.hset(self._store.keys.web_user(name), mapping={"password": hashed})
+        self._write(self._store.keys.web_user(name), {"password": hashed}, None, {"password": "set"}, who=name)
         user = self.user(name)
         if user is None:
             raise AccessError(f"user {name!r} is gone")
@@ -187,10 +192,11 @@ class Access:
         unknown = sorted(set(scopes) - set(SCOPES))
         if unknown or not scopes:
             raise AccessError(f"scope {', '.join(unknown) or 'missing'}: choose from {', '.join(SCOPES)}")
+        if len(name) > LONGEST_TOKEN_NAME or not name.isprintable():
+            raise AccessError(f"a token's name is one line of at most {LONGEST_TOKEN_NAME} printable characters")
         secret = f"sixbot_{secrets.token_urlsafe(32)}"
         fields = {"name": name, "scopes": " ".join(sorted(set(scopes))), "created_at": rfc3339(self._clock.now())}
-        with translated_errors():
-            self._store.client.hset(self._store.keys.web_token(digest(secret)), mapping=cast("Any", fields))
+        self._write(self._store.keys.web_token(digest(secret)), fields, None, fields)
         return secret
 
     def tokens(self) -> list[dict[str, str]]:
@@ -204,7 +210,7 @@ class Access:
         rows = []
         for name in sorted(names):
             row = self._hash(name)
-            rows.append({"id": name.removeprefix(keys.web_token(""))[:12], **row})
+            rows.append({"id": name.removeprefix(keys.web_token(""))[:TOKEN_ID_DIGITS], **row})
         return rows
 
     def revoke_token(self, token_id: str) -> bool:
@@ -214,9 +220,13 @@ class Access:
             raise AccessError("a token's id is at least 8 hexadecimal digits, as `sixbot token list` shows")
         with translated_errors():
             found = list(self._store.client.scan_iter(match=keys.web_token(f"{token_id}*")))
-            if len(found) > 1:
-                raise AccessError(f"{token_id} fits {len(found)} tokens")
-            return bool(found and self._store.client.delete(*found))
+        if len(found) > 1:
+            raise AccessError(f"{token_id} fits {len(found)} tokens")
+        if not found:
+            return False
+        key = cast("bytes", found[0]).decode()
+        self._write(key, None, self._hash(key), None)
+        return True
 
     def token_principal(self, secret: str, beside: Sequence[str] = ()) -> tuple[Principal | None, list[Any]]:
         """Whose token it is, and the answers to GETs of other keys, asked in the same round trip: what stands in a key,
@@ -235,9 +245,38 @@ class Access:
         scopes = scopes.union(*(IMPLIED_SCOPES.get(scope, ()) for scope in scopes))
         return Principal(f"token:{row.get('name', '')}", scopes), answers
 
+    def _write(
+        self,
+        key: str,
+        fields: Mapping[str, str] | None,
+        old: Mapping[str, str] | None,
+        new: Mapping[str, str] | None,
+        who: str = "",
+    ) -> None:
+        """Set a hash's fields, or with None remove it, with its entry in ``audit``, which says nothing secret.
+
+        An ``audit`` that is mangled keeps nobody out.
+        """
+        tokens = self._store.keys.web_token("")
+        named = key[: len(tokens) + TOKEN_ID_DIGITS] if key.startswith(tokens) else key
+        entry = audit_entry(self._clock, who or self._who, self._source, named, _shown(old), _shown(new))
+        with translated_errors(), self._store.client.pipeline(transaction=True) as pipe:
+            if fields is None:
+                pipe.delete(key)
+            else:
+                pipe.hset(key, mapping=cast("Any", dict(fields)))
+            pipe.xadd(self._store.keys.audit, cast("Any", entry), maxlen=STREAM_LIMITS["audit"], approximate=True)
+            answer = pipe.execute(raise_on_error=False)[0]
+            if isinstance(answer, Exception):
+                raise answer
+
     def _hash(self, key: str) -> dict[str, str]:
         with translated_errors():
             return _text(cast("dict[bytes, bytes]", self._store.client.hgetall(key)))
+
+
+def _shown(fields: Mapping[str, str] | None) -> bytes | None:
+    return None if fields is None else dump_json(dict(fields))
 
 
 def _text(row: Mapping[bytes, bytes]) -> dict[str, str]:

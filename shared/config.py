@@ -29,7 +29,7 @@ from shared.accounts import (
     twins,
 )
 from shared.errors import ConfigError
-from shared.fields import HttpAddress, Names, Numbers, Tickers, ZoneName
+from shared.fields import BindAddress, HttpAddress, Names, Numbers, Tickers, ZoneName
 from shared.places import Places
 
 DEFAULT_TICKERS = ("AAPL", "MSFT", "NVDA", "AMZN", "GOOGL", "META", "TSLA", "AMD", "SPY", "QQQ")
@@ -98,7 +98,7 @@ class Config(Places):
 
     nested_accounts: dict[str, AccountVariables] = Field(default_factory=dict, validation_alias="accounts")
 
-    web_bind: str = "127.0.0.1:5050"
+    web_bind: BindAddress = "127.0.0.1:5050"
     web_tls: bool = False
     secret_key: SecretStr | None = None
 

@@ -31,6 +31,13 @@ def _http(value: str) -> str:
     return value
 
 
+def _bind(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ValueError("must be address:port with a port from 1 to 65535, like 127.0.0.1:5050 or [::1]:5050")
+    return value
+
+
 def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -63,5 +70,6 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
 Numbers = Annotated[tuple[int, ...], NoDecode, BeforeValidator(split)]
 Tickers = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_upper), AfterValidator(_tickers)]
 HttpAddress = Annotated[str, AfterValidator(_http)]
+BindAddress = Annotated[str, AfterValidator(_bind)]
 RedisAddress = Annotated[SecretStr, AfterValidator(_redis)]
 ZoneName = Annotated[str, AfterValidator(_zone)]

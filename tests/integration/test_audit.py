@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shared.access import Access
 from shared.audit import MOST_SHOWN, ExternalChanges
 from shared.bots import BotControl
 from shared.clock import SystemClock
@@ -135,3 +136,33 @@ def test_bot_when_changed_by_redis_cli_is_external_and_by_a_frontend_is_not(stor
         ("ada", "bot:7"),
     ]
     assert entries(store)[2]["old"] == '{"symbol": "BTCUSDT"}'
+
+
+@pytest.mark.parametrize("mangled", [False, True])
+def test_access_when_given_or_taken_is_noted_without_a_secret(store: Store, mangled: bool) -> None:
+    """Who could have switched trading is part of who did; an audit that is mangled keeps nobody out."""
+    if mangled:
+        store.client.set("audit", "x")
+    access = Access(store, SystemClock(), "root", "cli")
+    access.add_user("ada", "viewer")
+    access.add_user("ada", "operator")
+    secret = access.create_token("phone", ["stop"])
+    number = access.tokens()[0]["id"]
+    assert access.revoke_token(number)
+    link = access.create_link("ada", "http://x").url.rpartition("/")[2]
+    access.take_link(link, "correct horse battery")
+    assert access.check_password("ada", "correct horse battery") is not None
+    assert access.tokens() == []
+    if mangled:
+        return
+    found = entries(store)
+    assert [(e["who"], e["key"]) for e in found] == [
+        ("root", "web:user:ada"),
+        ("root", "web:user:ada"),
+        ("root", f"web:token:{number}"),
+        ("root", f"web:token:{number}"),
+        ("ada", "web:user:ada"),
+    ]
+    assert (found[1]["old"], found[1]["new"]) == ('{"role": "viewer"}', '{"role": "operator"}')
+    assert (json.loads(found[3]["old"])["scopes"], found[3]["new"]) == ("stop", "")
+    assert not [e for e in found if secret in str(e) or "argon2" in str(e) or "horse" in str(e)]

@@ -10,6 +10,7 @@ from shared.access import FIRST_ROLE, FIRST_USER, Access
 from shared.clock import SystemClock
 from shared.config import load_config
 from worker.cli.common import exit_codes, fail, open_store, print_json
+from worker.cli.operate import actor
 
 user_app = typer.Typer(no_args_is_help=True, help="Users of the web.")
 token_app = typer.Typer(no_args_is_help=True, help="Tokens for the API.")
@@ -18,7 +19,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
 
 def _access() -> Access:
-    return Access(open_store(), SystemClock())
+    who = actor()
+    return Access(open_store(), SystemClock(), who.name, who.source)
 
 
 @user_app.command("add")

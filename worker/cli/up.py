@@ -110,7 +110,7 @@ class _Up:
 
         if self._store is None:
             return
-        access = Access(self._store, self._clock)
+        access = Access(self._store, self._clock, "sixbot", "up")
         base = f"http://{self._config.web_bind}"
         users = access.users()
         if any(user.has_password for user in users):

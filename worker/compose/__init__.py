@@ -17,6 +17,7 @@ from worker import failpoints
 from worker.runtime import ExitCode
 
 WORKERS = ("emergency", "exchange", "heartbeat", "jobs", "trading", "web")
+OF_ACCOUNTS = ("emergency", "exchange", "trading")
 SWITCH_SECONDS = 0.0005
 """The longest that a thread that sends or cancels waits for one that computes; Python's own default is 5 ms."""
 
@@ -25,6 +26,8 @@ def run_worker(name: str, config: Config, account: str | None = None) -> ExitCod
     """Run one worker until it is told to stop: for one account, or for all. Raises ConfigError for a wrong name."""
     if name not in WORKERS:
         raise ConfigError(f"no worker is called {name!r}: choose from {', '.join(WORKERS)}")
+    if account is not None and name not in OF_ACCOUNTS:
+        raise ConfigError(f"--account: {name} works for no account; {', '.join(OF_ACCOUNTS)} do")
     run: Callable[[Config, str | None], ExitCode] = import_module(f"{__name__}.{name}").run
     failpoints.arm(os.environ.get(failpoints.VARIABLE))
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -180,7 +180,7 @@ def _feather(path: Path) -> Iterator[Bar]:
     try:
         from pyarrow import feather
     except ImportError:
-        raise ConfigError(f"{path}: Feather files need pyarrow: pip install 'sixbot[feather]'") from None
+        raise ConfigError(f"{path}: Feather files need pyarrow: pip install pyarrow") from None
     table = feather.read_table(path).to_pydict()
     names = [table[n] for n in ("date", "open", "high", "low", "close", "volume")]
     for start, *figures in zip(*names, strict=True):

@@ -199,7 +199,7 @@ def _columns(path: Path, given: str | None, stats: FeedStats) -> Iterator[Trade]
     try:
         from pyarrow import feather, parquet
     except ImportError:
-        raise ConfigError(f"{path}: needs pyarrow: pip install 'sixbot[feather]'") from None
+        raise ConfigError(f"{path}: needs pyarrow: pip install pyarrow") from None
     name = path.name.lower()
     table = feather.read_table(path) if name.endswith(".feather") else parquet.read_table(path)
     if not {"timestamp", "price", "amount"} <= set(table.column_names):

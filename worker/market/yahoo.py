@@ -32,7 +32,7 @@ class YahooData:
         try:
             import yfinance
         except ImportError:
-            raise ConfigError("MARKET_DATA=yfinance needs the extra: pip install 'sixbot[yfinance]'") from None
+            raise ConfigError("MARKET_DATA=yfinance needs yfinance: pip install yfinance") from None
         logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # it logs each failed ticker; ours are in the notes
         yfinance.set_tz_cache_location(str(cache))
         self._download = yfinance.download

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -254,7 +255,6 @@ def test_supervisor_when_stopping_takes_traders_first_and_the_server_last(tmp_pa
 
 
 def test_up_when_its_port_is_taken_says_which_and_what_to_do(tmp_path: Path) -> None:
-    import socket
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -273,6 +273,8 @@ def test_up_when_its_port_is_taken_says_which_and_what_to_do(tmp_path: Path) -> 
         ("VENUE", "nasdaq", "VENUE"),
         ("TRADING_DAY_TZ", "Mars", "TRADING_DAY_TZ"),
         ("ACTIVE_TICKERS", ",", "ACTIVE_TICKERS"),
+        ("WEB_BIND", "localhost", "WEB_BIND"),
+        ("WEB_BIND", "127.0.0.1:99999", "WEB_BIND"),
     ],
 )
 def test_start_when_a_variable_is_wrong_names_it(tmp_path: Path, variable: str, value: str, told: str) -> None:
@@ -286,3 +288,17 @@ def test_live_trading_when_not_asked_for_twice_is_refused(tmp_path: Path) -> Non
     done = sixbot(environment, "worker", "trading")
     assert done.returncode == 2
     assert "I_UNDERSTAND_LIVE" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"), [(["web"], "WEB_BIND"), (["web", "--account", "default"], "works for no account")]
+)
+def test_worker_when_it_cannot_start_says_why(tmp_path: Path, arguments: list[str], told: str) -> None:
+    """Somebody else's port would otherwise show as a web that ends again and again without a word."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        environment = {**os.environ, "SIXBOT_HOME": str(tmp_path), "WEB_BIND": f"127.0.0.1:{taken.getsockname()[1]}"}
+        command = [sys.executable, "-m", "worker", "worker", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 from typer.testing import CliRunner
 
-from shared.access import Access
+from shared.access import Access, AccessError
 from tests.integration.web.conftest import Browser
 from worker.cli.main import app as command
 
@@ -56,3 +56,11 @@ def test_link_when_a_role_is_given_makes_that_user_and_changes_no_other(link: An
     assert link("bob", "--role", "boss").exit_code == 1
     assert link("vic\n", "--role", "viewer").exit_code == 1
     assert [(user.name, user.role) for user in access.users()] == [("vic", "viewer")]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "x" * 81])
+def test_token_when_its_name_is_not_one_printable_line_is_refused(access: Access, name: str) -> None:
+    """`sixbot token list` shows it, and `audit` says who did what by it."""
+    with pytest.raises(AccessError, match="one line"):
+        access.create_token(name, ["read"])
+    assert access.tokens() == []
