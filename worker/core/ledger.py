@@ -81,6 +81,19 @@ class Change(msgspec.Struct, frozen=True, gc=False):
         """Whether the order works or filled after all, although its count and cooldown were given back."""
         return self.before.order.never_worked and not self.after.order.never_worked
 
+    def first_fill(self, day_of: Callable[[datetime], str]) -> bool:
+        """Whether the order fills for the first time on its trading day: one that works since an earlier day may have
+        filled then, too. ``day_of`` names the trading day of a moment."""
+        before, after = self.before.order, self.after.order
+        if after.filled_qty == before.filled_qty:
+            return False
+        if not before.filled_qty:
+            return True
+        today = after.trading_day
+        return day_of(after.created_at) != today and not any(
+            day_of(e.time) == today for e in self.before.executions.values()
+        )
+
     @property
     def moved(self) -> list[tuple[Position | None, Position]]:
         """Positions that changed, as they were (None: there was none) and as they are."""

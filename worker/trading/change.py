@@ -244,7 +244,7 @@ class BookChanges:
         filled = micros(after.filled_notional) - micros(before.filled_notional)
         if filled:
             writes.hincrby(counters, "filled_notional", filled)
-        if after.filled_qty and not before.filled_qty:
+        if change.first_fill(lambda moment: self._calendar.day_of(moment).name):
             writes.hincrby(counters, "filled_orders", 1)
         if taken or filled:
             writes.expire(counters, COUNTERS_TTL_SECONDS)
