@@ -70,6 +70,8 @@ _SIDE = {"buy": Side.BUY, "sell": Side.SELL, "sell_short": Side.SELL}
 DUPLICATE_ID = re.compile(r"client[ _-]?order[ _-]?id|\bunique\b|\bduplicate|already exists", re.IGNORECASE)
 """Any word of our id in a refusal: the order may exist, and only asking for it tells."""
 NOT_FOUND_CODE = 40410000
+NO_ENDPOINT = re.compile(r"\b(endpoint|route|path|url|page|resource)\b", re.IGNORECASE)
+"""Not an order or an asset is missing, but the question itself: ``endpoint not found``."""
 REFUSALS: dict[int, re.Pattern[str]] = {
     40010000: re.compile(r".*"),
     40010001: re.compile(r".*"),
