@@ -159,18 +159,14 @@ def test_new_day_when_an_order_filled_on_both_days_is_a_trade_of_both(
     place(broker, clock, order(), fills=False)
     book.adopt(order(state=OrderState.SUBMITTED))
     recovery = start()
-    recovery.run()
-    venue_id = broker.open_orders()[0].venue_order_id
     for number, (days, qty) in enumerate([(0, 1), (0, 2), (1, 3), (0, 4)], 1):
         clock.advance(86_400 * days)
-        told = broker.engine.book.orders[venue_id]
-        filled = told.filled_qty + qty
-        broker.engine.book.orders[venue_id] = replace(told, filled_qty=filled, avg_fill_price=Decimal(100))
-        one = Execution(
-            f"x{number}", venue_id, ENTRY, "AAPL", Side.BUY, Decimal(qty), Decimal(100), Decimal(0), clock.now()
-        )
-        broker.engine.book.executions.append(one)
         recovery.run()
+        known = book.order(ENTRY)
+        assert known is not None
+        one = Execution(f"x{number}", "v", ENTRY, "AAPL", Side.BUY, Decimal(qty), Decimal(100), Decimal(0), clock.now())
+        news = told(known, OrderState.PARTIALLY_FILLED, str(known.filled_qty + qty), "100")
+        book.change(ENTRY, lambda b, n=news, e=one: take_in(b, n, (e,), clock.now(), venue="test"))  # type: ignore[misc]
     days = [book.day(name) for name in ("2026-03-02", "2026-03-03")]
     assert [(d.filled_orders, d.filled_notional) for d in days] == [(1, 300), (1, 700)]
 

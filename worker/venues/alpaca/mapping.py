@@ -58,6 +58,8 @@ STATUS: dict[str, OrderState] = {
 }
 """Order status to ours. ``calculated`` and ``done_for_day`` may still change, so they are not final."""
 
+WORD = re.compile(r"[a-z_]{1,40}")
+
 _ORDER_TYPE = {
     "market": OrderType.MARKET,
     "limit": OrderType.LIMIT,
@@ -113,7 +115,7 @@ def order(found: Json) -> VenueOrder:
         ticker=symbol(str(found.get("symbol") or shown["symbol"]), str(found.get("asset_class", ""))),
         side=_SIDE[shown["side"]],
         qty=qty,
-        state=STATUS[found["status"]],
+        state=_state(found["status"]),
         type=_ORDER_TYPE[found.get("type") or found["order_type"]],
         filled_qty=filled,
         avg_fill_price=average,
@@ -121,7 +123,16 @@ def order(found: Json) -> VenueOrder:
         created_at=_created(found),
         updated_at=time(found.get("updated_at")),
         replaces=str(found.get("replaces") or ""),
+        reason="" if str(found["status"]) in STATUS else f"a status that is not known: {found['status']}",
     )
+
+
+def _state(status: object) -> OrderState:
+    """What is not known surely is nothing final: such an order counts as working, and hides no other. Raises
+    ValueError for what is no word."""
+    if not isinstance(status, str) or not WORD.fullmatch(status):
+        raise ValueError(f"not a status: {str(status)[:40]!r}")
+    return STATUS.get(status, S.ACCEPTED)
 
 
 def _wanted(found: Json, price: Decimal | None) -> Decimal | None:
