@@ -100,19 +100,23 @@ def test_change_when_what_only_shows_is_mangled_is_made_all_the_same(book: Redis
     assert store.client.type(key) == (b"list" if key == "events" else b"string")
 
 
-def test_event_when_a_fill_is_heard_of_once_more_is_not_told_again(book: RedisBook, store: Store) -> None:
+@pytest.mark.parametrize(("price", "events"), [("100", 1), ("100.00004", 1), ("99.9", 2)])
+def test_event_when_a_fill_is_heard_of_once_more_is_not_told_again(
+    book: RedisBook, store: Store, price: str, events: int
+) -> None:
     """Pushed and listed, an execution goes by two ids; whoever reads events would hear of two fills."""
     book.change(NAME, fill("10"))  # type: ignore[arg-type]
     told_once = store.client.xlen("events")
 
     def listed(bundle: Bundle) -> Bundle:
-        again = replace(bundle.executions["x10"], execution_id="listed", derived=True)
+        again = replace(bundle.executions["x10"], execution_id="listed", derived=True, price=Decimal(price))
+        bundle = replace(bundle, executions={})
         return take_in(bundle, told(bundle.order, OrderState.FILLED, "10", "100"), (again,), again.time, venue="test")
 
     change = book.change(NAME, listed)
     assert change is not None
     assert change.changed
-    assert (store.client.xlen("events"), told_once) == (1, 1)
+    assert (told_once, store.client.xlen("events")) == (1, events)
 
 
 def test_change_when_another_writer_is_first_starts_from_what_it_wrote(book: RedisBook, store: Store) -> None:

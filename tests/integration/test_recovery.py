@@ -153,6 +153,24 @@ def test_new_day_when_an_order_still_works_reserves_what_may_still_fill(
     assert book.day("2026-03-03").counters.notional == Decimal(1010)
 
 
+def test_new_day_when_an_order_filled_on_both_days_is_a_trade_of_both(
+    start: Start, book: RedisBook, broker: Broker, clock: ManualClock
+) -> None:
+    place(broker, clock, order(), fills=False)
+    book.adopt(order(state=OrderState.SUBMITTED))
+    recovery = start()
+    for number, (days, qty) in enumerate([(0, 1), (0, 2), (1, 3), (0, 4)], 1):
+        clock.advance(86_400 * days)
+        recovery.run()
+        known = book.order(ENTRY)
+        assert known is not None
+        one = Execution(f"x{number}", "v", ENTRY, "AAPL", Side.BUY, Decimal(qty), Decimal(100), Decimal(0), clock.now())
+        news = told(known, OrderState.PARTIALLY_FILLED, str(known.filled_qty + qty), "100")
+        book.change(ENTRY, lambda b, n=news, e=one: take_in(b, n, (e,), clock.now(), venue="test"))  # type: ignore[misc]
+    days = [book.day(name) for name in ("2026-03-02", "2026-03-03")]
+    assert [(d.filled_orders, d.filled_notional) for d in days] == [(1, 300), (1, 700)]
+
+
 def test_new_day_when_an_order_is_absent_reserves_nothing_until_the_venue_tells_of_it(
     start: Start, book: RedisBook, broker: Broker, clock: ManualClock
 ) -> None:

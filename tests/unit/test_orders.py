@@ -88,6 +88,15 @@ def test_fill_when_told_again_under_another_id_is_not_counted_twice() -> None:
     assert (again.order.filled_qty, again.position) == (Decimal(10), once.position)
 
 
+@pytest.mark.parametrize("derived", [False, True])
+def test_fill_when_listed_again_under_another_id_waits_for_the_venues_own_figure(*, derived: bool) -> None:
+    half = [replace(execution(n, "5", "100"), derived=derived) for n in (1, 2)]
+    once = take_in(Bundle(order(), {}, None), told(order(), S.PARTIALLY_FILLED, "5", "100"), half, NOW, venue="t")
+    assert (once.order.filled_qty, list(once.executions)) == (Decimal(5), ["x1"])
+    full = take_in(once, told(order(), S.FILLED, "10", "100"), half, NOW, venue="t")
+    assert (full.order.filled_qty, list(full.executions)) == (Decimal(10), ["x1", "x2"])
+
+
 @given(st.permutations(range(8)), st.integers(0, 7))
 def test_fills_when_they_come_in_any_order_and_twice_give_the_same_ledger(sequence: list[int], repeated: int) -> None:
     fills = [execution(n, "1.25", f"{100 + n}.{n}7", "0.013") for n in range(8)]

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from shared.clock import ManualClock
+from shared.clock import ManualClock, TradingCalendar
+from shared.documents import RiskSettings
 from shared.errors import VenueBusy, VenueUnavailable
 from tests.builders import NOW
+from worker.core.stats import Stats
+from worker.core.types import AccountState
 from worker.trading.oversight import RECONCILE_SECONDS, Oversight
+from worker.trading.reconcile import Snapshot
 from worker.venues.alpaca import wire
 from worker.venues.base import PartlyRead
 
@@ -75,10 +82,11 @@ class Busy:
 class Anything:
     """Takes every call that does not matter here."""
 
-    on, error = False, None
+    def __init__(self, **answers: object) -> None:
+        self._answers = answers
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *_a, **_k: Anything() if name == "read" else None
+        return lambda *_a, **_k: self._answers.get(name)
 
 
 def partly(cause: Exception) -> Exception:
@@ -113,3 +121,37 @@ def test_trader_when_its_venue_asks_for_patience_reads_again_only_then(
     assert turns(heeded - 0.5) == 0
     assert turns(0.5) == 1
     assert not oversight.patient
+
+
+class Quiet:
+    """A reconciler that finds nothing new."""
+
+    unsettled = False
+    asked = 0
+
+    def run(self) -> Snapshot:
+        self.asked += 1
+        return Snapshot(NOW, (), AccountState(Decimal(0), Decimal(0), Decimal(0)), ())
+
+
+def test_cycle_when_it_is_long_is_reconciled_no_later_and_no_more_often_than_is_due() -> None:
+    clock, reconciler = ManualClock(NOW), Quiet()
+    anything: Any = Anything()
+    oversight = Oversight(
+        reconciler,  # type: ignore[arg-type]
+        anything,
+        SimpleNamespace(stats=Stats, open_positions=list, trim=lambda: 0),  # type: ignore[arg-type]
+        anything,
+        Anything(read=SimpleNamespace(risk=SimpleNamespace(value=RiskSettings()))),  # type: ignore[arg-type]
+        anything,
+        anything,
+        clock,
+        TradingCalendar(ZoneInfo("UTC")),
+    )
+    oversight.reconcile()
+    found = []
+    for _ in range(int(2.5 * RECONCILE_SECONDS)):
+        clock.advance(1.0)
+        oversight.soon()  # a pushed fill must not make every ticker wait for four requests
+        found.append(oversight.meanwhile() is not None)
+    assert (found.count(True), reconciler.asked) == (2, 3)

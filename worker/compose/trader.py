@@ -38,7 +38,7 @@ from worker.trading.oversight import Oversight
 from worker.trading.ports import Notes
 from worker.trading.pulse import AccountPulse
 from worker.trading.readiness import Readiness
-from worker.trading.reconcile import Reconciler
+from worker.trading.reconcile import Reconciler, Snapshot
 from worker.trading.session import Session
 from worker.trading.startup import Startup
 from worker.trading.status import TraderStatus
@@ -94,9 +94,13 @@ def build_trader(
     bots = build_fleet(shared, post, keepalive.beat, only)
     intake = Intake(inbox, desk, bots, oversight, clock, logger)
 
-    def between() -> None:
+    def between() -> Snapshot | None:
         keepalive.beat()
         intake.between()
+        found = oversight.meanwhile()
+        if found is not None:
+            readiness.tell_anew()
+        return found
 
     alone = only is not None or not account.is_default
     cycles = None if alone else _cycles(shared, oversight, status, pulse, between)
@@ -133,7 +137,7 @@ def _cycles(
     oversight: Oversight,
     status: TraderStatus,
     pulse: AccountPulse,
-    between: Callable[[], None],
+    between: Callable[[], Snapshot | None],
 ) -> Cycles:
     """The default bot, which decides by the predictor that the configuration names."""
     config = account.config

@@ -81,6 +81,19 @@ class Change(msgspec.Struct, frozen=True, gc=False):
         """Whether the order works or filled after all, although its count and cooldown were given back."""
         return self.before.order.never_worked and not self.after.order.never_worked
 
+    def first_fill(self, day_of: Callable[[datetime], str]) -> bool:
+        """Whether the order fills for the first time on its trading day: one that works since an earlier day may have
+        filled then, too. ``day_of`` names the trading day of a moment."""
+        before, after = self.before.order, self.after.order
+        if after.filled_qty == before.filled_qty:
+            return False
+        if not before.filled_qty:
+            return True
+        today = after.trading_day
+        return day_of(after.created_at) != today and not any(
+            day_of(e.time) == today for e in self.before.executions.values()
+        )
+
     @property
     def moved(self) -> list[tuple[Position | None, Position]]:
         """Positions that changed, as they were (None: there was none) and as they are."""
@@ -114,12 +127,12 @@ def take_in(bundle: Bundle, told: VenueOrder, executions: Sequence[Execution], n
 
 
 def _beyond(execution: Execution, known: Iterable[Execution], order: Order, told: VenueOrder) -> bool:
-    """Whether a pushed execution is more than its own message says has filled in all: one that is known already, told
-    again under another id. Where the message's total is late instead, the venue's list brings the execution."""
-    if execution.derived:
-        return False
-    pushed = sum((e.qty for e in known if not e.derived), execution.qty)
-    return pushed > max(told.filled_qty, order.filled_qty)
+    """Whether an execution is more than the venue says has filled in all: one that is known already, told again under
+    another id. Where the venue's total is late instead, its list brings the execution once more."""
+    if execution.derived and order.is_external:
+        return False  # a list of fills may be all that is told of it
+    same_way = sum((e.qty for e in known if e.derived is execution.derived), execution.qty)
+    return same_way > max(told.filled_qty, order.filled_qty)
 
 
 def take_act(bundle: Bundle, state: OrderState, now: datetime, note: str) -> Bundle:

@@ -177,6 +177,12 @@ def observe(order: Order, told: VenueOrder, executions: Iterable[Execution], now
     return order if changed == order else replace(changed, updated_at=now)
 
 
+def contradicts(order: Order, told: OrderState) -> bool:
+    """Whether a venue tells of an order that is over what the table has no arrow for. What it merely tells late of one
+    that still works is no contradiction."""
+    return order.is_final and told is not order.state and told not in TRANSITIONS[order.state]
+
+
 def _as_pair(order: Order, told: VenueOrder) -> Order:
     """What closes a position is a stop-loss once the stop has sold; without a stop it is a limit like any other."""
     if told.stop_filled_qty:

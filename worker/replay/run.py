@@ -222,4 +222,4 @@ def _silent(_kind: str, /, **_fields: object) -> None:
 
 
 def _nothing() -> None:
-    """No signs of life are needed."""
+    """No signs of life are needed, and the venue tells everything at once."""

@@ -30,6 +30,9 @@ from worker.trading.transaction import Transaction, Writes, answered, mapping, t
 
 MANGLED = (KeyError, TypeError, ValueError, ArithmeticError, UnicodeDecodeError)
 _REMEMBERED = 1000
+_SAME_PRICE = {"avg_fill_price": None}
+ROUNDING = Decimal("0.0001")
+"""The share of a price by which a venue's average may be rounded."""
 
 
 def own_order(found: Hash, account: str) -> Order | None:
@@ -241,7 +244,7 @@ class BookChanges:
         filled = micros(after.filled_notional) - micros(before.filled_notional)
         if filled:
             writes.hincrby(counters, "filled_notional", filled)
-        if after.filled_qty and not before.filled_qty:
+        if change.first_fill(lambda moment: self._calendar.day_of(moment).name):
             writes.hincrby(counters, "filled_orders", 1)
         if taken or filled:
             writes.expire(counters, COUNTERS_TTL_SECONDS)
@@ -256,8 +259,9 @@ class BookChanges:
             writes.hdel(self._keys.risk_last_trade, ticker)
 
     def _write_event(self, writes: Writes, before: Order, order: Order) -> None:
-        """Where there is something to tell: a fill that is heard of once more, by REST, is no second one."""
-        if _shown(before) == _shown(order):
+        """Where there is something to tell: a fill that is heard of once more, by REST, is no second one, nor is one
+        whose average loses the venue's rounding."""
+        if _shown(before) | _SAME_PRICE == _shown(order) | _SAME_PRICE and _is_same_price(before, order):
             return
         fields = event_fields(
             "order",
@@ -271,6 +275,11 @@ class BookChanges:
             },
         )
         writes.xadd(self._keys.events, fields, STREAM_LIMITS["events"])
+
+
+def _is_same_price(before: Order, order: Order) -> bool:
+    was, now = before.avg_fill_price, order.avg_fill_price
+    return was == now or (was is not None and now is not None and abs(was - now) <= abs(now) * ROUNDING)
 
 
 def _shown(order: Order) -> dict[str, object]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from shared.clock import Clock, TradingCalendar
 from shared.errors import PredictionError
+from worker.core.risk import span
 from worker.predictors.base import Predictor
 from worker.trading.cycle_run import CycleReport, CycleRun
 from worker.trading.cycle_tools import CycleOptions, Tools
@@ -18,7 +19,8 @@ __all__ = ["Cycle", "CycleOptions", "CycleReport", "day_pnl"]
 
 
 class Cycle:
-    """One account's cycle. ``progress`` is called between tickers, so that a long cycle keeps its signs of life."""
+    """One account's cycle. ``progress`` is called between tickers, so that a long cycle keeps its signs of life; it
+    returns what a reconciliation found meanwhile."""
 
     def __init__(
         self,
@@ -33,7 +35,7 @@ class Cycle:
         options: CycleOptions,
         entropy: Callable[[], str],
         read_switches: Callable[[], Switches],
-        progress: Callable[[], None],
+        progress: Callable[[], VenueRead | None],
     ) -> None:
         self._venue, self._predictor, self._clock = venue, predictor, clock
         self._options, self._entropy, self._progress = options, entropy, progress
@@ -42,7 +44,7 @@ class Cycle:
     def run(self, switches: Switches, epoch: int, snapshot: VenueRead) -> CycleReport:
         """One cycle on what ``snapshot`` found. Raises StoreUnreachable and VenueUnavailable; the caller pauses."""
         report = CycleReport(run_id=self._entropy())
-        report.market = self._venue.clock()
+        report.market, report.market_at = self._venue.clock(), self._clock.now()
         if not report.market.is_open:
             report.aborted = "the market is closed"
             return report
@@ -50,13 +52,23 @@ class Cycle:
             return report
         run = CycleRun(self._tools, report, switches, epoch, snapshot)
         for ticker in run.in_order():
-            self._progress()
+            found = self._progress()
+            if found is not None:
+                run.follow(found)
+            if self._is_stale(switches, report) and not self._predict(switches, report):
+                break
             if not run.consider(ticker):
                 break
         return report
 
+    def _is_stale(self, switches: Switches, report: CycleReport) -> bool:
+        """Whether the cycle took so long that what it began with must be predicted anew."""
+        began = report.predicted_at
+        return began is not None and self._clock.now() - began > span(switches.risk.value.stale_data_seconds)
+
     def _predict(self, switches: Switches, report: CycleReport) -> bool:
         stale = float(switches.risk.value.stale_data_seconds)
+        report.predicted_at = self._clock.now()
         try:
             found = self._predictor.predict(self._options.tickers, self._venue, self._clock.now(), stale)
         except PredictionError as error:

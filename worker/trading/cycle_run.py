@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 
 import msgspec
@@ -46,6 +47,8 @@ class CycleReport(msgspec.Struct):
     notes: Mapping[str, str] = msgspec.field(default_factory=dict)
     market: MarketClock | None = None
     aborted: str = ""
+    market_at: datetime | None = None
+    predicted_at: datetime | None = None
 
 
 class CycleRun:
@@ -71,6 +74,11 @@ class CycleRun:
 
         return sorted((t for t in self._tools.options.tickers if t in predictions), key=rank)
 
+    def follow(self, snapshot: VenueRead) -> None:
+        """Go on with what the venue was found to hold meanwhile."""
+        self._snapshot, self._spent = snapshot, ZERO
+        self._day_pnl = self._seen = None
+
     def consider(self, ticker: str) -> bool:
         """Decide on one ticker and act; False ends the run."""
         try:
@@ -85,7 +93,10 @@ class CycleRun:
         return True
 
     def _consider(self, ticker: str) -> bool:
-        predicted = float(self._report.predictions[ticker].change_pct)
+        prediction = self._report.predictions.get(ticker)
+        if prediction is None:
+            return True  # no longer: a long cycle asked once more
+        predicted = float(prediction.change_pct)
         for _ in range(_ATTEMPTS_AFTER_A_CHANGE):
             settings, limits = self._switches.settings.value, self._switches.risk.value
             levels = self._tools.levels(settings)
@@ -126,7 +137,11 @@ class CycleRun:
         return self._tools.venue.last_price(ticker), self._tools.instrument(ticker)
 
     def _open(self) -> bool | None:
-        return None if self._report.market is None else self._report.market.is_open
+        market, read_at = self._report.market, self._report.market_at
+        if market is None or read_at is None:
+            return None
+        passed = self._tools.clock.now() - read_at
+        return market.is_open and (market.next_close is None or market.now + passed < market.next_close)
 
     def _intent(
         self,

@@ -25,7 +25,7 @@ from shared.errors import (
 )
 from worker.core import ids
 from worker.core.ledger import Bundle, Change, take_act, take_fee, take_in
-from worker.core.orders import Order
+from worker.core.orders import Order, contradicts
 from worker.core.risk import Denial
 from worker.core.types import Effect, Execution, OrderState, OrderUpdate, VenueOrder
 from worker.failpoints import failpoint
@@ -36,6 +36,9 @@ from worker.venues.base import CancelOutcome, Venue
 S = OrderState
 UNRESOLVED = frozenset({S.INTENT, S.UNKNOWN, S.ABSENT})
 """States in which only the venue can say what became of the order."""
+
+
+CONTRADICTIONS_KEPT = 1000
 
 
 class Follower(Protocol):
@@ -67,6 +70,7 @@ class OrderDesk:
         self._resolve_within = timedelta(seconds=unknown_resolve_seconds)
         self._never_sent: dict[str, str] = {}
         self._by_venue_id: dict[str, str] = {}
+        self._contradicted: set[tuple[str, OrderState]] = set()
         self.last_fill_at: datetime | None = None
         self.changes = 0
         """Rises after everything that this desk changed in the book, so that a reader knows when to read again."""
@@ -183,7 +187,17 @@ class OrderDesk:
             if after.effect is Effect.ENTRY and not after.is_external:
                 self.last_entry[after.ticker] = name
         self._tell(change)
+        self._record(change.after.order, told.state)
         return change
+
+    def _record(self, order: Order, told: OrderState) -> None:
+        """Note what was dropped, once: a venue lists the same every few seconds."""
+        if not contradicts(order, told) or (order.client_order_id, told) in self._contradicted:
+            return
+        if len(self._contradicted) >= CONTRADICTIONS_KEPT:
+            self._contradicted.clear()
+        self._contradicted.add((order.client_order_id, told))
+        self._notes("late_news", client_order_id=order.client_order_id, state=order.state.value, told=told.value)
 
     def take_fee(self, client_order_id: str, taken: Decimal) -> None:
         """The venue took so much of what the order filled for a fee that no fill told; see ``ledger.take_fee``."""

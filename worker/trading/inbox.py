@@ -91,10 +91,9 @@ class Intake:
             self.wait(left)
 
     def between(self) -> None:
-        """Between the tickers of a cycle: whatever the bots must not wait for."""
-        if self._bots.bots:
-            for item in self._inbox.present():
-                self._take(item)
+        """Between the tickers of a cycle: a long one must delay neither the bots nor what was pushed."""
+        for item in self._inbox.present():
+            self._take(item)
 
     def _take(self, item: Item) -> None:
         if isinstance(item, OrderUpdate):

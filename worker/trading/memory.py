@@ -204,7 +204,7 @@ class MemoryLedger:
         day = self._day(after.trading_day)
         day.notional += change.taken_from_day
         day.filled_notional += after.filled_notional - before.filled_notional
-        day.filled_orders += bool(after.filled_qty and not before.filled_qty)
+        day.filled_orders += change.first_fill(lambda moment: self._calendar.day_of(moment).name)
         if change.released_count:
             day.orders[after.ticker] -= 1
             self._give_back(after)

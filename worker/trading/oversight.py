@@ -35,7 +35,7 @@ class Oversight:
         self._reconciler, self._mender, self._book = reconciler, mender, book
         self._fence, self._switches = fence, switches
         self._status, self._halt, self._clock, self._calendar = status, halt, clock, calendar
-        self._next = self._patient_until = 0.0
+        self._next = self._patient_until = self._due = 0.0
         self.snapshot: Snapshot | None = None
         """What the last reconciliation found."""
 
@@ -92,6 +92,16 @@ class Oversight:
             self._status.fault("venue", str(error))
             self._next = self._clock.monotonic() + SOON_SECONDS
 
+    def meanwhile(self) -> Snapshot | None:
+        """Reconcile although a cycle runs, where the last time is too long ago; returns what was found anew.
+
+        Raises StoreError.
+        """
+        before = self.snapshot
+        if self._clock.monotonic() >= self._due:
+            self.tend()
+        return None if self.snapshot is before else self.snapshot
+
     def reconcile(self) -> Snapshot:
         """One pass and what follows from it. Raises VenueError, StoreError."""
         try:
@@ -99,6 +109,7 @@ class Oversight:
         except VenueError as error:
             self.heed(error)
             raise
+        self._due = self._clock.monotonic() + RECONCILE_SECONDS
         soon = self._reconciler.unsettled and not snapshot.drift
         self._next = self._clock.monotonic() + (SOON_SECONDS if soon else RECONCILE_SECONDS)
         self._fence.unresolved(unresolved_ids(snapshot.orders))

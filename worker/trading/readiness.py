@@ -73,6 +73,10 @@ class Readiness:
         self._status.fault("document", look.switches.error)
         self._publish(look)
 
+    def tell_anew(self) -> None:
+        """Publish what changed since, within something that takes long. Raises StoreUnreachable."""
+        self._publish(self.look())
+
     def tell_fault(self, source: str, why: str) -> None:
         """Publish what ended a session, as far as Redis takes it; everything is published again after that."""
         self._status.fault(source, why)

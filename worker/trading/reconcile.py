@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import msgspec
+from msgspec.structs import replace
 
 from shared.clock import Clock, TradingCalendar
 from shared.errors import IllegalTransition, OrderNotFound, VenueUnavailable
@@ -170,7 +171,7 @@ class Reconciler:
         """Take in the fills of an order that the venue does not tell of itself; says whether they fill it."""
         if not executions or order.stop_price is not None:
             return False
-        change = self._desk.take(_as_told(order, order.venue_order_id), executions)
+        change = self._desk.take(_as_filled(order, order.venue_order_id, executions), executions)
         return change is not None and change.after.order.is_final
 
     def _late_fills(self, fills: Fills) -> Fills:
@@ -197,12 +198,15 @@ class Reconciler:
         change = None if paired else self._desk.take(_as_told(order, venue_id), executions)
         if change is None and not paired:
             return
-        filled = ZERO if change is None else sum((e.qty for e in change.after.executions.values()), ZERO)
-        if paired or (change is not None and filled > change.after.order.filled_qty and not order.is_external):
+        taken = () if change is None else change.after.executions
+        if paired or (any(e.execution_id not in taken for e in executions) and not order.is_external):
             try:
-                self._desk.take(self._venue.order_by_client_id(order.client_order_id), executions)
+                told = self._venue.order_by_client_id(order.client_order_id)
             except OrderNotFound:
-                return
+                if paired:
+                    return
+                told = _as_filled(order, venue_id, executions)
+            self._desk.take(told, executions)
         self._taken.update(e.execution_id for e in executions)
 
     def _names(self, fills: Fills) -> dict[str, str]:
@@ -238,6 +242,12 @@ def unresolved_ids(orders: Iterable[Order]) -> list[str]:
 
 def _first(fills: Fills) -> datetime:
     return min(e.time for executions in fills.values() for e in executions)
+
+
+def _as_filled(order: Order, venue_order_id: str, executions: Sequence[Execution]) -> VenueOrder:
+    """What fills say of an order of which the venue does not tell: no more than was ordered."""
+    filled = min(sum((e.qty for e in executions), ZERO), order.qty)
+    return replace(_as_told(order, venue_order_id), filled_qty=max(filled, order.filled_qty), avg_fill_price=None)
 
 
 def _as_told(order: Order, venue_order_id: str) -> VenueOrder:

@@ -29,6 +29,19 @@ def test_status_table_when_an_order_may_still_change_is_not_final() -> None:
     assert final == {"filled", "canceled", "expired", "replaced", "rejected"}
 
 
+def test_order_when_its_status_is_new_to_us_works_and_says_so() -> None:
+    """One such order must neither hide all others nor be taken for one that is over."""
+    told = mapping.order({**ORDER, "status": "on_hold_by_broker"})
+    assert (told.state, told.filled_qty) == (OrderState.ACCEPTED, Decimal(4))
+    assert "on_hold_by_broker" in told.reason
+
+
+@pytest.mark.parametrize("status", [None, 5, True, "", "x" * 41, {"a": 1}, "<html>", "new\n"])
+def test_order_when_its_status_is_no_word_is_none(status: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        mapping.order({**ORDER, "status": status})
+
+
 @pytest.mark.parametrize("name", [t.value for t in AlpacaType])
 def test_order_when_of_any_type_the_library_knows_is_read(name: str) -> None:
     assert mapping.order({**ORDER, "type": name}).type.value in {name, "stop"}

@@ -13,11 +13,45 @@ from tests.servers.alpaca import AlpacaServer
 from worker.venues.alpaca import AlpacaVenue
 
 GONE = (404, "<html>Not Found</html>")
+WORDS = [
+    GONE,
+    (404, '{"detail": "Not Found"}'),
+    (404, '{"code": 404, "message": "Not Found"}'),
+    (404, '{"code": 40410000, "message": "endpoint not found."}'),
+]
 
 
-def test_fills_when_there_is_no_endpoint_are_none_and_no_failure(server: AlpacaServer, venue: AlpacaVenue) -> None:
-    server.lie("GET /v2/account/activities/FILL", GONE)
+@pytest.mark.parametrize("gone", WORDS)
+def test_fills_when_there_is_no_endpoint_are_none_and_no_failure(
+    server: AlpacaServer, venue: AlpacaVenue, gone: tuple[int, str]
+) -> None:
+    server.lie("GET /v2/account/activities/FILL", gone)
     assert venue.fills_since(datetime.now(UTC) - timedelta(days=1)) == []
+
+
+@pytest.mark.parametrize("gone", WORDS)
+def test_order_when_there_is_no_endpoint_to_ask_for_it_is_not_taken_for_absent(
+    server: AlpacaServer, venue: AlpacaVenue, gone: tuple[int, str]
+) -> None:
+    server.lie("GET /v2/orders:by_client_order_id", gone)
+    with pytest.raises(VenueUnavailable):
+        venue.order_by_client_id("sbe1r0123456789")
+
+
+@pytest.mark.parametrize("gone", WORDS)
+def test_clock_when_there_is_no_endpoint_is_the_calendar_of_new_york(
+    server: AlpacaServer, venue: AlpacaVenue, gone: tuple[int, str]
+) -> None:
+    server.lie("GET /v2/clock", gone, gone)
+    told = venue.clock()
+    assert told.next_open is not None
+    assert told.next_close is not None
+    assert told.is_open == (told.next_close < told.next_open)
+    assert venue.clock().next_open == told.next_open
+    venue.clock()
+    server.lie("GET /v2/clock", gone)
+    with pytest.raises(VenueUnavailable):
+        venue.clock()
 
 
 def test_instrument_when_there_is_no_endpoint_is_a_plain_share_and_never_a_coin(

@@ -58,6 +58,8 @@ STATUS: dict[str, OrderState] = {
 }
 """Order status to ours. ``calculated`` and ``done_for_day`` may still change, so they are not final."""
 
+WORD = re.compile(r"[a-z_]{1,40}")
+
 _ORDER_TYPE = {
     "market": OrderType.MARKET,
     "limit": OrderType.LIMIT,
@@ -70,6 +72,8 @@ _SIDE = {"buy": Side.BUY, "sell": Side.SELL, "sell_short": Side.SELL}
 DUPLICATE_ID = re.compile(r"client[ _-]?order[ _-]?id|\bunique\b|\bduplicate|already exists", re.IGNORECASE)
 """Any word of our id in a refusal: the order may exist, and only asking for it tells."""
 NOT_FOUND_CODE = 40410000
+NO_ENDPOINT = re.compile(r"\b(endpoint|route|path|url|page|resource)\b", re.IGNORECASE)
+"""Not an order or an asset is missing, but the question itself: ``endpoint not found``."""
 REFUSALS: dict[int, re.Pattern[str]] = {
     40010000: re.compile(r".*"),
     40010001: re.compile(r".*"),
@@ -111,7 +115,7 @@ def order(found: Json) -> VenueOrder:
         ticker=symbol(str(found.get("symbol") or shown["symbol"]), str(found.get("asset_class", ""))),
         side=_SIDE[shown["side"]],
         qty=qty,
-        state=STATUS[found["status"]],
+        state=_state(found["status"]),
         type=_ORDER_TYPE[found.get("type") or found["order_type"]],
         filled_qty=filled,
         avg_fill_price=average,
@@ -119,6 +123,7 @@ def order(found: Json) -> VenueOrder:
         created_at=_created(found),
         updated_at=time(found.get("updated_at")),
         replaces=str(found.get("replaces") or ""),
+        reason="" if str(found["status"]) in STATUS else f"a status that is not known: {found['status']}",
     )
 
 
@@ -133,6 +138,14 @@ def only_named(found: Any) -> list[VenueOrder]:
         created = None
     named = ours if isinstance(ours, str) else None
     return [VenueOrder(name, named, str(found.get("symbol")), Side.BUY, Decimal(0), S.ACCEPTED, created_at=created)]
+
+
+def _state(status: object) -> OrderState:
+    """What is not known surely is nothing final: such an order counts as working, and hides no other. Raises
+    ValueError for what is no word."""
+    if not isinstance(status, str) or not WORD.fullmatch(status):
+        raise ValueError(f"not a status: {str(status)[:40]!r}")
+    return STATUS.get(status, S.ACCEPTED)
 
 
 def _wanted(found: Json, price: Decimal | None) -> Decimal | None:

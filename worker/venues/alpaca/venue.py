@@ -36,6 +36,7 @@ from worker.venues.alpaca.listing import OrderList
 from worker.venues.alpaca.market import Market
 from worker.venues.alpaca.orders import Orders
 from worker.venues.alpaca.pairs import Pairs
+from worker.venues.alpaca.sessions import market_clock
 from worker.venues.base import CancelResult, Capabilities, SendGuard, UpdateStream
 
 
@@ -60,7 +61,7 @@ class AlpacaVenue:
         self._keys, self._paper, self._stream_url = (api_key, secret_key), paper, stream_url
         self._crypto_only = crypto_only
         self._clients = Clients.open(api_key, secret_key, paper=paper, trading_url=trading_url, data_url=data_url)
-        self._endpoints, self._pairs, self._fees = Endpoints(), Pairs(), CryptoFees()
+        self._endpoints, self._pairs, self._fees, self._clock = Endpoints(), Pairs(), CryptoFees(), clock
         trading = self._clients.trading
         self._listing = OrderList(trading, self._pairs)
         self._orders = Orders(trading, self._pairs, self._listing, self._endpoints)
@@ -129,8 +130,15 @@ class AlpacaVenue:
         return told
 
     def clock(self) -> MarketClock:
-        answer = wire.get(lambda: self._clients.trading.get("/clock"))
-        told = wire.read(lambda: mapping.clock(answer))
+        def ask() -> MarketClock:
+            answer = wire.get(lambda: self._clients.trading.get("/clock"))
+            return wire.read(lambda: mapping.clock(answer))
+
+        def by_calendar() -> MarketClock:
+            now = self._clock.now()
+            return MarketClock(now, True) if self._crypto_only else market_clock(now)
+
+        told = self._endpoints.ask("clock", ask, by_calendar)
         return MarketClock(told.now, True) if self._crypto_only else told
 
     def instrument(self, ticker: str) -> Instrument:

@@ -120,10 +120,10 @@ def _submit_error(error: Any) -> VenueError:
 
 def _read_error(error: Any) -> VenueError:
     status, body = _parts(error)
-    if status == 404 and body is not None and body[0] == mapping.NOT_FOUND_CODE:
-        return OrderNotFound(body[1])
-    if status == 404 and body is None:
+    if status == 404 and (body is None or body[0] != mapping.NOT_FOUND_CODE or mapping.NO_ENDPOINT.search(body[1])):
         return NoSuchEndpoint(f"HTTP 404: {str(error)[:200]}")
+    if status == 404 and body is not None:
+        return OrderNotFound(body[1])
     if status == 422 and body is not None and body[0] == 42210000:
         return Uncancelable(body[1])
     told = f"HTTP {status}: {str(error)[:200]}"
