@@ -38,6 +38,7 @@ def installation(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """The command runs on a Redis and a home of the test's."""
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("SIXBOT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("worker.models.probe.CHECK_SECONDS", 120.0)  # of this process, which is older than a command
     return tmp_path
 
 
