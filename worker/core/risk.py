@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from shared.documents import RiskSettings
+from worker.core.limits import Limits, limits_of
 from worker.core.types import Effect, Instrument, LastPrice, OrderType, Side
 
 FUTURE_TOLERANCE = timedelta(seconds=5)
@@ -97,25 +97,14 @@ class MarketView(msgspec.Struct, frozen=True, gc=False):
     instrument: Instrument | None
 
 
-Rule = Callable[[Intent, BookView, RiskSettings, MarketView], Denial | None]
-
-
-@lru_cache(maxsize=16)
-def span(seconds: Decimal) -> timedelta:
-    """A setting in seconds as a span of time; made once, since it is asked for at every order."""
-    return timedelta(seconds=float(seconds))
-
-
-@lru_cache(maxsize=16)
-def _minutes(minutes: Decimal) -> timedelta:
-    return timedelta(minutes=float(minutes))
+Rule = Callable[[Intent, BookView, Limits, MarketView], Denial | None]
 
 
 def _money(value: Decimal) -> str:
     return f"{value:,.2f}"
 
 
-def switch(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def switch(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     if not book.enabled:
         return Denial("SWITCHED_OFF", "trading_settings.enabled is not true")
     if limits.emergency_stop_active:
@@ -123,7 +112,7 @@ def switch(intent: Intent, book: BookView, limits: RiskSettings, market: MarketV
     return None
 
 
-def sane(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def sane(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     qty, price, ref_price = intent.qty, intent.price, intent.ref_price
     if not (qty.is_finite() and price.is_finite() and ref_price.is_finite()):
         return _insane(intent)
@@ -136,7 +125,7 @@ def _insane(intent: Intent) -> Denial:
     return Denial("BAD_NUMBER", f"{name} is {value}, it must be finite and positive")
 
 
-def reduce_only(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def reduce_only(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     if intent.effect is _ENTRY and limits.reduce_only:
         return Denial("REDUCE_ONLY", "risk_settings.reduce_only is true: exits only")
     if intent.effect is _ENTRY and book.reducing:
@@ -144,7 +133,7 @@ def reduce_only(intent: Intent, book: BookView, limits: RiskSettings, market: Ma
     return None
 
 
-def exit_within_holding(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def exit_within_holding(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     if intent.effect is _ENTRY:
         return None
     held = book.held.get(intent.ticker, ZERO)
@@ -154,7 +143,7 @@ def exit_within_holding(intent: Intent, book: BookView, limits: RiskSettings, ma
     return None
 
 
-def market_hours(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def market_hours(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     if market.is_open is None:
         return Denial("MARKET_UNKNOWN", "the venue's clock is not known")
     if not market.is_open:
@@ -162,18 +151,18 @@ def market_hours(intent: Intent, book: BookView, limits: RiskSettings, market: M
     return None
 
 
-def stale_price(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def stale_price(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     if market.last is None:
         return Denial("NO_PRICE", f"no last price for {intent.ticker}")
     age = market.now - market.last.time
-    if age > span(limits.stale_data_seconds):
+    if age > limits.stale:
         return Denial("STALE_PRICE", f"{age.total_seconds():.1f} s old > {limits.stale_data_seconds} s")
     if age < EARLIEST:
         return Denial("STALE_PRICE", f"dated {-age.total_seconds():.1f} s in the future")
     return None
 
 
-def price_collar(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def price_collar(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     price = None if market.last is None else market.last.price
     if price is None or not price.is_finite() or price <= ZERO:
         return Denial("NO_PRICE", f"no last price for {intent.ticker}")
@@ -188,7 +177,7 @@ def price_collar(intent: Intent, book: BookView, limits: RiskSettings, market: M
     return None
 
 
-def instrument(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def instrument(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     known = market.instrument
     if known is None or not known.tradable:
         return Denial("NOT_TRADABLE", f"{intent.ticker} is not tradable at the venue")
@@ -201,14 +190,14 @@ def instrument(intent: Intent, book: BookView, limits: RiskSettings, market: Mar
     return None
 
 
-def frozen_symbol(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def frozen_symbol(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     why = book.frozen.get(intent.ticker)
     if why is None or (why in {"ABSENT", HELD_BY_OTHERS} and intent.effect is not _ENTRY):
         return None
     return Denial("SYMBOL_FROZEN", f"an order in {intent.ticker} is {why}")
 
 
-def duplicate_working(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def duplicate_working(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     if intent.effect is _ENTRY and intent.ticker in book.working:
         return Denial("WORKING_ORDER", f"{intent.ticker} has a working order")
     if intent.effect is not _ENTRY and book.selling.get(intent.ticker):
@@ -216,13 +205,13 @@ def duplicate_working(intent: Intent, book: BookView, limits: RiskSettings, mark
     return None
 
 
-def order_notional(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def order_notional(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     if intent.effect is _ENTRY and limits.max_order_notional and intent.notional > limits.max_order_notional:
         return Denial("ORDER_NOTIONAL", f"{_money(intent.notional)} > {_money(limits.max_order_notional)}")
     return None
 
 
-def daily_notional(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def daily_notional(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     if intent.effect is not _ENTRY or not limits.daily_notional_cap:
         return None
     if book.day.notional + intent.notional > limits.daily_notional_cap:
@@ -233,30 +222,30 @@ def daily_notional(intent: Intent, book: BookView, limits: RiskSettings, market:
     return None
 
 
-def orders_per_ticker(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def orders_per_ticker(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     done = book.day.orders_per_ticker.get(intent.ticker, 0)
     if intent.effect is _ENTRY and done >= limits.max_position_per_ticker:
         return Denial("ORDERS_PER_TICKER", f"{done} + 1 > {limits.max_position_per_ticker} today in {intent.ticker}")
     return None
 
 
-def cooldown(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def cooldown(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     last = book.last_trade.get(intent.ticker)
     if intent.effect is not _ENTRY or last is None:
         return None
-    wait = _minutes(limits.cooldown_minutes) - (market.now - last)
+    wait = limits.cooldown - (market.now - last)
     if wait > NO_TIME:
         return Denial("COOLDOWN", f"{intent.ticker} for another {wait.total_seconds():.0f} s")
     return None
 
 
-def trades_per_run(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def trades_per_run(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     if book.run_orders >= limits.max_trades_per_run:
         return Denial("TRADES_PER_RUN", f"{book.run_orders} + 1 > {limits.max_trades_per_run}")
     return None
 
 
-def open_positions(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def open_positions(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     if intent.effect is not _ENTRY or intent.ticker in book.open_tickers:
         return None
     if len(book.open_tickers) >= limits.max_open_positions:
@@ -264,7 +253,7 @@ def open_positions(intent: Intent, book: BookView, limits: RiskSettings, market:
     return None
 
 
-def daily_loss(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def daily_loss(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     if intent.effect is not _ENTRY or not limits.max_daily_loss_usd:
         return None
     if book.day_pnl is None or not book.day_pnl.is_finite():
@@ -274,7 +263,7 @@ def daily_loss(intent: Intent, book: BookView, limits: RiskSettings, market: Mar
     return None
 
 
-def buying_power(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def buying_power(intent: Intent, book: BookView, limits: Limits, market: MarketView) -> Denial | None:
     if intent.effect is not _ENTRY:
         return None
     if book.buying_power is None or not book.buying_power.is_finite():
@@ -306,8 +295,9 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def judge_intent(intent: Intent, book: BookView, limits: RiskSettings, market: MarketView) -> Denial | None:
+def judge_intent(intent: Intent, book: BookView, settings: RiskSettings, market: MarketView) -> Denial | None:
     """The first rule that denies, in the order of ``RULES``; None when all pass. What cannot be computed denies."""
+    limits = limits_of(settings)
     try:
         for rule in RULES:
             denial = rule(intent, book, limits, market)

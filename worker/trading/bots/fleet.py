@@ -53,6 +53,7 @@ class Fleet:
         self._bots = self._roster.bots
         self._models = ModelLoader(lambda: [bot.lane for bot in list(self._bots.values())], new_model, logger)
         self._stand_in = StandInPrices(sender, sources, clock, logger)
+        self._told = (0.0, 0, LastPrice(Decimal(0), moment_of(0)))
         self._recovered = False
         self._blocked: Blocked | None = Blocked("the account is not reconciled yet", off=True)
 
@@ -116,7 +117,7 @@ class Fleet:
 
     def take(self, item: Decision | Crossing) -> None:
         """Something that the pipeline posted. Raises StoreError."""
-        last = LastPrice(Decimal(repr(item.price)), moment_of(item.received_at))
+        last = self._price_of(item)
         if isinstance(item, Crossing):
             for bot in self._bots.values():
                 if any(p.symbol == item.symbol for p in bot.runner.manager.positions.values()):
@@ -136,6 +137,14 @@ class Fleet:
         found = self._bots.get(decision.bot_id)
         if found is not None:
             found.late += 1
+
+    def _price_of(self, item: Decision | Crossing) -> LastPrice:
+        """Of a symbol's last trade, which many bots may decide on: made once."""
+        price, at, last = self._told
+        if price != item.price or at != item.received_at:
+            last = LastPrice(Decimal(repr(item.price)), moment_of(item.received_at))
+            self._told = (item.price, item.received_at, last)
+        return last
 
     def act(self) -> None:
         """Whatever the last news of orders asks for. Raises StoreError."""

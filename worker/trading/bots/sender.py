@@ -12,8 +12,9 @@ from shared.clock import Clock, TradingCalendar
 from shared.documents import RiskSettings
 from shared.errors import VenueError
 from worker.core.bot_position import Submit
+from worker.core.limits import limits_of
 from worker.core.orders import Order, micros
-from worker.core.risk import BookView, Denial, Intent, MarketView, judge_intent, span
+from worker.core.risk import BookView, Denial, Intent, MarketView, judge_intent
 from worker.core.types import Effect, Instrument, LastPrice, OrderState, OrderType, Side, TimeInForce
 from worker.trading.bots.account import AccountView
 from worker.trading.desk import OrderDesk
@@ -242,4 +243,4 @@ class OrderSender:
 
 def too_old(last: LastPrice | None, now: datetime, limits: RiskSettings) -> bool:
     """Whether a price is no price any more."""
-    return last is None or now - last.time > span(limits.stale_data_seconds)
+    return last is None or now - last.time > limits_of(limits).stale
