@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -24,6 +25,7 @@ from tests.bench.table import Row, median
 from tests.builders import order
 from tests.support import RedisServer
 from worker.core.fills import EngineOptions
+from worker.core.ledger import Bundle
 from worker.core.types import Bar, Effect, Instrument, OrderType, Side
 from worker.trading.book import RedisBook
 from worker.trading.desk import OrderDesk
@@ -38,7 +40,7 @@ NOW = datetime(2026, 10, 5, 15, tzinfo=UTC)
 
 
 def rows(tell: Tell) -> list[Row]:
-    found = list(_flat("an order from the gate's twin to its fill", _replayed, tell))
+    found = [*_flat("an order from the gate's twin to its fill", _replayed, tell)]
     with tempfile.TemporaryDirectory() as folder:
         server = RedisServer(Path(folder))
         server.start()
@@ -46,19 +48,19 @@ def rows(tell: Tell) -> list[Row]:
         try:
             client.config_set("appendfsync", "no")  # what grows is the work, not the disk
             store = Store(client, Keys())
-            for what, measure in (("gate call", _gate), ("one change of the book", _change)):
-                found += _flat(what, lambda count, measure=measure: measure(server, store, count), tell)  # type: ignore[misc]
+            found += _flat("gate call", partial(_gate, server, store), tell)
+            found += _flat("one change of the book", partial(_change, server, store), tell)
         finally:
             client.close()
             server.stop()
     return found
 
 
-def _flat(what: str, measure: object, tell: Tell) -> Iterator[Row]:
+def _flat(what: str, measure: Callable[[int], float], tell: Tell) -> Iterator[Row]:
     base = 0.0
     for count in COUNTS:
         tell(f"{what}: {count:,} open")
-        each = measure(count)  # type: ignore[operator]
+        each = measure(count)
         base = base or each
         path = f"{what}, beside {count:,} resting orders and positions in as many tickers"
         yield Row(path, f"{each * 1e6:.1f} µs", ratio=f"{each / base:.2f} × one", reach="flat")
@@ -138,7 +140,7 @@ def _open(server: RedisServer, store: Store, count: int) -> tuple[RedisGate, Tic
     client.flushall()
     values = {"trading_settings": judged.settings.raw, "risk_settings": judged.risk.raw, "trading_epoch": "1"}
     values |= {"trading_armed": "1", "lease:account:default": "us"}
-    client.mset(values)  # type: ignore[arg-type]
+    client.mset(values)
     gate, tickets, names = RedisGate(server.url, store.keys, "default"), Tickets(judged), []
     gate.owner = "us"
     for number in range(count):
@@ -164,14 +166,17 @@ def _gate(server: RedisServer, store: Store, count: int) -> float:
     return median(spent)
 
 
+def _touched(bundle: Bundle) -> Bundle:
+    return replace(bundle, order=replace(bundle.order, updated_at=datetime.now(UTC)))
+
+
 def _change(server: RedisServer, store: Store, count: int) -> float:
     gate, _, names = _open(server, store, count)
     gate.close()
     book = RedisBook(store, "default", CALENDAR)
     spent = []
     for number in range(CALLS):
-        at = datetime.now(UTC)
         start = time.perf_counter()
-        book.change(names[number % count], lambda b, at=at: replace(b, order=replace(b.order, updated_at=at)))  # type: ignore[misc]
+        book.change(names[number % count], _touched)
         spent.append(time.perf_counter() - start)
     return median(spent)
