@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import bots, compute, feeds, orders, single_row, web
+from tests.bench import bots, compute, feeds, growth, orders, single_row, web
 from tests.bench.table import HEADINGS, Row, cells, machine, markdown
 from worker.compose import SWITCH_SECONDS
 
@@ -20,6 +20,7 @@ SECTIONS = {
     "row": single_row.rows,
     "bots": bots.rows,
     "orders": orders.rows,
+    "growth": growth.rows,
     "web": web.rows,
 }
 

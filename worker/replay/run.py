@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import cached_property
 from itertools import groupby, repeat
 from operator import attrgetter, itemgetter
 from zoneinfo import ZoneInfo
@@ -81,14 +80,20 @@ class BarRead:
 
     def __init__(self, read_at: datetime, venue: LocalVenue) -> None:
         self.read_at, self._venue = read_at, venue
+        self._positions: Sequence[VenuePosition] | None = None
+        self._account: AccountState | None = None
 
-    @cached_property
+    @property
     def positions(self) -> Sequence[VenuePosition]:
-        return self._venue.positions()
+        if self._positions is None:
+            self._positions = self._venue.positions()
+        return self._positions
 
-    @cached_property
+    @property
     def account(self) -> AccountState:
-        return self._venue.account()
+        if self._account is None:
+            self._account = self._venue.account()
+        return self._account
 
 
 class Replay:
