@@ -169,7 +169,15 @@ def test_admit_when_the_cap_would_be_passed_refuses_entries_and_lets_exits_pass(
     case.documents(judged)
     assert ask(case, judged) is None
     second = ask(case, judged, order("sbe1r0123456788"))
-    assert second == Denial("DAILY_NOTIONAL_CAP", "1000.00 + 1000.00 > 1500.00")
+    assert second == Denial("DAILY_NOTIONAL_CAP", "1,000.00 + 1,000.00 > 1,500.00")
+
+
+def test_denial_when_the_gate_gives_it_is_written_as_that_of_the_rule(case: Case) -> None:
+    judged = switches({"daily_notional_cap": 100, "cooldown_minutes": 0})
+    case.documents(judged)
+    for qty, written in (("12345.678", "1,234,567.80"), ("1.23456", "123.46"), ("1000", "100,000.00")):
+        denial = ask(case, judged, order(qty=Decimal(qty)))
+        assert denial == Denial("DAILY_NOTIONAL_CAP", f"0.00 + {written} > 100.00")
     leaving = order("sbx1r0123456787", side=Side.SELL, effect=Effect.EXIT)
     assert ask(case, judged, leaving) is None
 

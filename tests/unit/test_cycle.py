@@ -65,7 +65,9 @@ class Rig:
         self.venue = SlowVenue(self.clock, instruments, Decimal(100_000), EngineOptions(), lambda: 1.0)
         self.predictor, self.found = Rising(times), list[Snapshot]()
         self.venue.advance("AAPL", Bar(NOW, 100.0, 100.0, 100.0, 100.0, 1.0))
-        desk = OrderDesk(self.venue, self.ledger, self.ledger, self.clock, _silent, lambda _n: nullcontext(), 60.0)
+        self.desk = desk = OrderDesk(
+            self.venue, self.ledger, self.ledger, self.clock, _silent, lambda _n: nullcontext(), 60.0
+        )
         numbers, options = count(), CycleOptions(tickers)
         self.cycle = Cycle(
             "default",
@@ -141,3 +143,15 @@ def test_cycle_when_a_reconciliation_finds_a_drift_meanwhile_heeds_it() -> None:
     rig = Rig(0, THREE)
     rig.found.append(rig.snapshot({}, "AAPL: 1 in the book, 2 at the venue"))
     assert [str(d).partition(":")[0] for _, d in rig.run({}).denials] == ["REDUCING"] * 3
+
+
+def test_cycle_when_an_order_is_replaced_meanwhile_waits_for_the_one_in_its_place() -> None:
+    """Somebody changed it at the venue: it is over, and what works instead is not in the book yet."""
+    rig = Rig(0)
+    of = order(qty=Decimal(1), state=OrderState.ACCEPTED)
+    rig.ledger.adopt(of)
+    snapshot = rig.snapshot({})
+    rig.desk.take(told(of, OrderState.REPLACED), ())
+    report = rig.cycle.run(rig.ledger.switches, rig.ledger.epoch, snapshot)
+    assert [str(d).partition(":")[0] for _, d in report.denials] == ["SYMBOL_FROZEN"]
+    assert len(rig.run({}).submitted) == 1

@@ -54,6 +54,13 @@ def test_observe_when_a_fill_comes_after_canceled_counts_it() -> None:
     assert (late.state, late.filled_qty, late.filled_notional) == (S.CANCELED, Decimal(4), Decimal(400))
 
 
+def test_observe_when_a_late_observer_has_a_reason_keeps_the_note_of_what_is_over() -> None:
+    of = order(state=S.CANCELED, note="by hand")
+    late = replace(told(of, S.ACCEPTED), reason="a status that is not known: frozen")
+    assert observe(of, late, (), NOW).note == "by hand"
+    assert observe(of, replace(told(of, S.CANCELED), reason="at the close"), (), NOW).note == "at the close"
+
+
 @pytest.mark.parametrize(
     ("filled", "state", "status"), [("10", S.FILLED, "filled"), ("4", S.PARTIALLY_FILLED, "partially_filled")]
 )

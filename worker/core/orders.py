@@ -166,7 +166,7 @@ def observe(order: Order, told: VenueOrder, executions: Iterable[Execution], now
         filled_notional=totals.notional,
         fees=totals.fees,
         base_fees=totals.base_fees + order.fee_correction,
-        note=told.reason or order.note,
+        note=_note(order, told),
         qty=told.qty if order.is_external and told.qty else order.qty,
     )
     if order.stop_price is not None:
@@ -175,6 +175,12 @@ def observe(order: Order, told: VenueOrder, executions: Iterable[Execution], now
     if state is not order.state:
         return _moved(changed, state, now, told.reason)
     return order if changed == order else replace(changed, updated_at=now)
+
+
+def _note(order: Order, told: VenueOrder) -> str:
+    """The reason that is told, unless it belongs to what is dropped."""
+    heard = not order.is_final or told.state is order.state
+    return told.reason if told.reason and heard else order.note
 
 
 def contradicts(order: Order, told: OrderState) -> bool:

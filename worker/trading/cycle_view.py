@@ -17,6 +17,7 @@ from worker.trading.ports import Book, DayFigures, Switches, VenueRead
 
 ZERO = Decimal(0)
 BOT_ID = 1
+REPLACED = "replaced by one that is still to be read"
 _OURS = frozenset({str(BOT_ID), EXTERNAL})
 T = TypeVar("T", Order, Position)
 
@@ -40,6 +41,7 @@ class Look:
             at_venue = {p.ticker: p.signed_qty for p in snapshot.positions}
             held = {t: min(q, at_venue.get(t, ZERO)) for t, q in held.items()}
         self.held = held
+        self.replaced = [t for t, at in desk.replaced_at.items() if at >= snapshot.read_at]
         self.view: BookView | None = None
         """Of this reading, once somebody has made it."""
 
@@ -57,6 +59,7 @@ def read_view(
     """Everything that the rules ask."""
     frozen = {o.ticker: o.state.value for o in look.orders if o.state in UNRESOLVED}
     frozen |= dict.fromkeys(snapshot.external - frozen.keys(), HELD_BY_OTHERS)
+    frozen |= dict.fromkeys(look.replaced, REPLACED)
     entries = {o.ticker for o in look.orders if o.effect is Effect.ENTRY}
     return BookView(
         held=look.held,

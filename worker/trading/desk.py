@@ -72,6 +72,8 @@ class OrderDesk:
         self._by_venue_id: dict[str, str] = {}
         self._contradicted: set[tuple[str, OrderState]] = set()
         self.last_fill_at: datetime | None = None
+        self.replaced_at: dict[str, datetime] = {}
+        """When an order was last heard to be replaced, by ticker: the one in its place is still to be read."""
         self.changes = 0
         """Rises after everything that this desk changed in the book, so that a reader knows when to read again."""
         self.last_entry: dict[str, str] = {}
@@ -186,6 +188,8 @@ class OrderDesk:
             self.last_fill_at = now
             if after.effect is Effect.ENTRY and not after.is_external:
                 self.last_entry[after.ticker] = name
+        if after.state is S.REPLACED and change.before.order.state is not S.REPLACED:
+            self.replaced_at[after.ticker] = now
         self._tell(change)
         self._record(change.after.order, told.state)
         return change

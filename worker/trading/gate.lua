@@ -8,6 +8,12 @@
 --       21… fields and values of the order
 local function deny(code, detail) return {code, detail} end
 
+-- 49900000000 is 49,900.00
+local function money(micros)
+  local whole, cents = string.match(string.format('%.2f', micros / 1e6), '^(%d+)(%.%d+)$')
+  return (string.gsub(string.reverse((string.gsub(string.reverse(whole), '(%d%d%d)', '%1,'))), '^,', '')) .. cents
+end
+
 -- One reading of all five: what is missing and what is no string are the same here, and neither is what was judged.
 local found = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5])
 local settings, risk, armed, epoch, owner = found[1], found[2], found[3], found[4], found[5]
@@ -78,7 +84,7 @@ local now_ms = seconds * 1000 + math.floor(tonumber(now[2]) / 1000)
 if entry then
   local cap = tonumber(ARGV[12])
   if cap > 0 and total + notional > cap then
-    return deny('DAILY_NOTIONAL_CAP', string.format('%.2f + %.2f > %.2f', total / 1e6, notional / 1e6, cap / 1e6))
+    return deny('DAILY_NOTIONAL_CAP', money(total) .. ' + ' .. money(notional) .. ' > ' .. money(cap))
   end
   if orders >= tonumber(ARGV[13]) then
     return deny('ORDERS_PER_TICKER', orders .. ' + 1 > ' .. ARGV[13] .. ' today in ' .. ticker)

@@ -100,7 +100,7 @@ class MemoryLedger:
         cap = micros(limits.daily_notional_cap)
         if cap and day.notional + order.reserved > cap:
             return Denial(
-                "DAILY_NOTIONAL_CAP", f"{day.notional / 1e6:.2f} + {order.reserved / 1e6:.2f} > {cap / 1e6:.2f}"
+                "DAILY_NOTIONAL_CAP", f"{day.notional / 1e6:,.2f} + {order.reserved / 1e6:,.2f} > {cap / 1e6:,.2f}"
             )
         count = day.orders.get(order.ticker, 0)
         if count >= limits.max_position_per_ticker:

@@ -51,7 +51,7 @@ def test_value_when_a_price_or_size_is_not_positive_is_refused(name: str) -> Non
 @pytest.mark.parametrize(
     ("load", "good", "change"),
     [
-        (mapping.order, ORDER, {"status": "teleported"}),
+        (mapping.order, ORDER, {"status": "teleported!"}),
         (mapping.order, ORDER, {"status": None}),
         (mapping.order, ORDER, {"status": "FILLED"}),
         (mapping.order, ORDER, {"side": "hold"}),

@@ -193,6 +193,19 @@ def test_fills_when_pages_are_short_are_all_read_oldest_first(server: AlpacaServ
     assert {(f.venue_order_id, f.side, f.derived) for f in fills} == {(placed.venue_order_id, Side.BUY, True)}
 
 
+@pytest.mark.parametrize("change", [{"qty": "-1"}, {"price": "NaN"}, {"side": None}, {"transaction_time": "soon"}])
+def test_fills_when_one_of_them_makes_no_sense_are_the_others(
+    server: AlpacaServer, venue: AlpacaVenue, change: dict[str, object]
+) -> None:
+    """Its order tells what has filled; an account that cannot be read trades nothing, not even its exits."""
+    placed = venue.submit(limit_order(), go)
+    since = datetime.now(UTC) - timedelta(seconds=1)
+    for cents in range(3):
+        server.fill(placed.client_order_id or "", "0.25", f"50.0{cents}")
+    server.fills[1] |= change
+    assert [str(f.price) for f in venue.fills_since(since)] == ["50.00", "50.02"]
+
+
 def test_bars_when_paged_are_the_last_complete_ones_of_each_ticker(server: AlpacaServer, venue: AlpacaVenue) -> None:
     server.bars = {"AAPL": minutes(90), "MSFT": minutes(60, 200.0), "BTC/USD": minutes(50, 60000.0)}
     until = datetime.now(UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -18,6 +19,7 @@ from worker.venues.alpaca.listing import OrderList
 from worker.venues.alpaca.pairs import Pairs
 
 ACTIVITIES_PAGE = 100
+ODD_KEPT = 1000
 
 
 class Fills:
@@ -28,6 +30,7 @@ class Fills:
     ) -> None:
         self._client, self._pairs, self._fees = client, pairs, fees
         self._listing, self._endpoints = listing, endpoints
+        self._odd, self._logger = set[str](), logging.getLogger("venue.alpaca")
 
     def since(self, since: datetime) -> list[Execution]:
         """Oldest first, all pages; none where the address has no such endpoint. Raises VenueUnavailable."""
@@ -37,8 +40,9 @@ class Fills:
             ask = partial(wire.rows, partial(self._client.get, "/account/activities/FILL", query))
             # Without the endpoint an order's cumulative figures tell all but the fees.
             rows = self._endpoints.ask("fills", ask, list)
-            told = map(self._fees.charged, wire.read(partial(mapping.fills_in, rows)))
-            new = {f.execution_id: f for f in told if f.execution_id not in fills}
+            read, odd = wire.read(partial(mapping.fills_in, rows))
+            self._warn(odd)
+            new = {f.execution_id: f for f in map(self._fees.charged, read) if f.execution_id not in fills}
             fills |= new
             if not new and len(rows) != ACTIVITIES_PAGE:
                 self._learn(list(fills.values()), since)
@@ -47,6 +51,14 @@ class Fills:
                 break
             query = {**query, "page_token": rows[-1]["id"]}
         raise VenueUnavailable(f"no end of fills after {len(fills)}")
+
+    def _warn(self, odd: Sequence[str]) -> None:
+        for name in odd:
+            if name not in self._odd:
+                self._logger.warning("a fill that makes no sense: %s", name)
+        if len(self._odd) > ODD_KEPT:
+            self._odd.clear()
+        self._odd.update(odd)
 
     def _learn(self, fills: Sequence[Execution], since: datetime) -> None:
         """Find the pairs that fills are of, which their rows do not tell. Raises VenueUnavailable."""

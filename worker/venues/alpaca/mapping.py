@@ -289,8 +289,21 @@ def cancel_row(row: Any) -> CancelResult:
     return CancelResult(str(row["id"]), outcome, f"status {status}")
 
 
-def fills_in(rows: Any) -> list[Execution]:
-    return [activity(row) for row in rows]
+def fills_in(rows: Any) -> tuple[list[Execution], list[str]]:
+    """Fills, and the ids of those that make no sense: their orders tell what has filled all the same.
+
+    Raises KeyError, TypeError or ValueError for what is no fill of any order.
+    """
+    found, odd = list[Execution](), list[str]()
+    for row in rows:
+        name, of = row["id"], row["order_id"]
+        if not (isinstance(name, str) and name and isinstance(of, str) and of):
+            raise ValueError(f"a fill of no order: {str(row)[:80]}")
+        try:
+            found.append(activity(row))
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
+            odd.append(name)
+    return found, odd
 
 
 def until(rows: Any) -> str:

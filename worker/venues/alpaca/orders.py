@@ -29,6 +29,8 @@ class Orders:
             raise VenueAmbiguous(f"an answer that is no order: {str(answer)[:200]}") from error
         except VenueUnavailable as error:
             raise VenueAmbiguous(f"it is not known whether the stop stands: {error}") from error
+        if told.reason:
+            raise VenueAmbiguous(f"an answer with {told.reason}")
         if told.client_order_id != request.client_order_id:
             raise VenueAmbiguous(f"the answer is of another order: {told.client_order_id}")
         return told
