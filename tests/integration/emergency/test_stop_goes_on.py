@@ -109,8 +109,9 @@ def test_worker_when_drained_says_that_trading_is_not_active_and_arms_again_when
 
 
 def test_worker_when_drained_during_a_stop_brings_it_to_its_proof(
-    store: Store, redis_url: str, tmp_path: Path, venue: RecordingVenue
+    store: Store, redis_url: str, tmp_path: Path, venue: RecordingVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(worker_module, "LEAVE_SECONDS", 25.0)
     with Running(tmp_path, redis_url, venue) as running:
         turn_on(store)
         venue.place(ENTRY)
