@@ -48,7 +48,7 @@ class _Place:
 
 
 class ModelLoader:
-    """Bots that want the same model share it; one that is off keeps it. ``lanes`` gives those of all bots, in any thread.
+    """Bots that want the same model share it; one that is off keeps it. ``lanes`` gives those of all, in any thread.
 
     One thread looks, others load, so that a model which takes long, or fails, keeps no other waiting.
     """
