@@ -122,3 +122,16 @@ def test_models_when_redis_is_away_while_one_loads_try_again(shelf: Shelf) -> No
     shelf.models.start()
     shelf.await_model(3)
     assert shelf.begun.count((3, 0)) == 2
+
+
+def test_models_when_a_bot_is_off_for_a_while_keep_what_is_loaded(shelf: Shelf) -> None:
+    shelf.models.start()
+    shelf.await_model(2)
+    lane = shelf.lanes[2]
+    lane.configure(lane.settings.model_copy(update={"enabled": False}))
+    shelf.version[3] = 1
+    shelf.await_model(3, 1)  # a look has passed
+    lane.configure(lane.settings.model_copy(update={"enabled": True}))
+    shelf.version[4] = 1
+    shelf.await_model(4, 1)
+    assert (shelf.in_force(2), shelf.begun.count((2, 0))) == ((2, 0), 1)

@@ -48,7 +48,7 @@ class _Place:
 
 
 class ModelLoader:
-    """Bots that want the same model share it. ``lanes`` gives those of all bots, in any thread.
+    """Bots that want the same model share it; one that is off keeps it. ``lanes`` gives those of all, in any thread.
 
     One thread looks, others load, so that a model which takes long, or fails, keeps no other waiting.
     """
@@ -90,9 +90,12 @@ class ModelLoader:
 
     def _look(self) -> None:
         wanted: dict[Key, list[Lane]] = {}
+        named: set[Key] = set()
         for lane in self._lanes():
+            key = lane.settings.model_id, lane.settings.buy_class
+            named.add(key)
             if lane.settings.enabled:
-                wanted.setdefault((lane.settings.model_id, lane.settings.buy_class), []).append(lane)
+                wanted.setdefault(key, []).append(lane)
         for key, lanes in wanted.items():
             place = self._places.get(key)
             if place is None:
@@ -103,7 +106,7 @@ class ModelLoader:
                 for lane in lanes:
                     if lane.model is not place.model:
                         lane.model = place.model
-        for key in self._places.keys() - wanted.keys():
+        for key in self._places.keys() - named:
             if not self._places[key].loading:
                 del self._places[key]
 

@@ -186,7 +186,8 @@ class Sources:
             "trades": stats.trades,
             "reconnects": stats.reconnects,
             "gaps": counts.gaps,
-            "dropped": counts.dropped,
+            "duplicates": stats.duplicates + counts.duplicates,
+            "dropped": stats.duplicates + stats.dropped.total() + counts.dropped,
         }
 
 
