@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from shared.clock import Clock, TradingCalendar
 from shared.errors import PredictionError
-from worker.core.risk import span
+from worker.core.limits import limits_of
 from worker.predictors.base import Predictor
 from worker.trading.cycle_run import CycleReport, CycleRun
 from worker.trading.cycle_tools import CycleOptions, Tools
@@ -64,7 +64,7 @@ class Cycle:
     def _is_stale(self, switches: Switches, report: CycleReport) -> bool:
         """Whether the cycle took so long that what it began with must be predicted anew."""
         began = report.predicted_at
-        return began is not None and self._clock.now() - began > span(switches.risk.value.stale_data_seconds)
+        return began is not None and self._clock.now() - began > limits_of(switches.risk.value).stale
 
     def _predict(self, switches: Switches, report: CycleReport) -> bool:
         stale = float(switches.risk.value.stale_data_seconds)
