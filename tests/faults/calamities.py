@@ -44,7 +44,8 @@ def _stays_off(made: Bench, reason: str) -> list[str]:
     eventually(
         lambda: (made.stack.json("stop_latch") or {}).get("reason") == reason,
         60,
-        f"a latch for {reason}: {made.stack.json('stop_latch')} {made.stack.json('trading_status')}",
+        f"a latch for {reason}",
+        lambda: f"{made.stack.json('stop_latch')} {made.stack.json('stop_report')} {made.stack.json('trading_status')}",
     )
     since, end = datetime.now(UTC), time.monotonic() + WATCH_SECONDS
     found = []

@@ -173,8 +173,8 @@ def test_bot_at_alpaca_when_its_trader_is_killed_in_any_state_finds_its_pair_and
     restart(stack, lambda: broker.fill(parent["client_order_id"], "3", "110.00"))
     stack.await_bot(7, "what is left", lambda s: s["positions"] and s["positions"][0]["quantity"] == "7")
     assert (pairs(broker), len(broker.posts)) == ([(Decimal(7), "110.00", "95.00")], orders + 1)
-    # the stop is met while nobody looks
-    restart(stack, lambda: broker.set_price("AAPL", "93"))
+    # the stop is met while nobody looks; the stream stays there too, or the bot could be in again by now
+    restart(stack, lambda: stack.market.trade(93))
     assert stack.await_closed(1)["exit_reason"] == "SL_HIT"
     agree(stack, broker, cash)
     # killed after the venue took the pair and before the book knew

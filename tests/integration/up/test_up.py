@@ -50,8 +50,7 @@ class Demo:
             )
 
     def sixbot(self, *words: str, check: bool = True) -> str:
-        command = [sys.executable, "-m", "worker", *words]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+        done = sixbot(self.environment, *words)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout.strip()
 
