@@ -57,7 +57,9 @@ class Arming:
         fresh = self._breaker.cause is not None or not self._memory.memory.active
         if not fresh and now < self._next:
             return False
-        epoch = self._fencer.epoch_to_arm()
+        epoch = self._fencer.epoch_to_arm(anew=fresh)
+        if epoch is None:
+            return False
         self._remember(epoch, risk, fresh=fresh)
         if not self._trusted():
             return False

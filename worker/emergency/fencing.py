@@ -69,12 +69,16 @@ class Fencer:
         """Disarm and raise the epoch above every one that was given. Raises StoreError."""
         return self.line.raise_epoch(self._memory.memory.highest_epoch + 1)
 
-    def epoch_to_arm(self) -> int:
-        """The epoch in force, raised where it is missing or below one that was given. Raises StoreError."""
+    def epoch_to_arm(self, *, anew: bool) -> int | None:
+        """The epoch in force. One that is missing or below one that was given is raised where trading begins anew.
+
+        Where trading goes on it is None then: Redis was emptied or came back old since the look, and a raise would hide
+        that from the next one. Raises StoreError.
+        """
         epoch = self.line.epoch()
-        if epoch is None or epoch < max(self._memory.memory.highest_epoch, 1):
-            return self.above_all()
-        return epoch
+        if epoch is not None and epoch >= max(self._memory.memory.highest_epoch, 1):
+            return epoch
+        return self.above_all() if anew else None
 
     def _leave(self) -> bool:
         failpoint("fence.raise")

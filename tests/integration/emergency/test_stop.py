@@ -149,6 +149,27 @@ def test_stop_when_redis_comes_back_older_stays_off_until_a_frontend_starts_it(
         turn_on(store)
 
 
+def test_stop_when_redis_is_emptied_between_a_look_and_the_arming_is_a_lost_one_all_the_same(
+    store: Store, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch raised there would be all that told an emptied Redis from one whose documents are gone."""
+    with Running(tmp_path, redis_url) as running:
+        turn_on(store)
+        line = running.worker._arming._fencer.line
+        read = line.epoch
+
+        def emptied() -> int | None:
+            monkeypatch.undo()
+            store.client.flushdb()
+            return read()
+
+        monkeypatch.setattr(line, "epoch", emptied)
+        eventually(lambda: document(store, "stop_latch").get("reason") == "redis_lost", what="the latch")
+        store.client.set("trading_settings", ON)
+        eventually(lambda: document(store, "risk_settings").get("emergency_stop_active") is True, what="flag shown")
+        assert not armed(store)
+
+
 def test_stop_when_the_trader_asks_for_a_halt_keeps_exits_and_a_persons_stop_then_cancels_them(
     store: Store, redis_url: str, tmp_path: Path
 ) -> None:
