@@ -30,7 +30,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 def pytest_configure() -> None:
-    """Ctrl-C reaches what tests start, also where a shell has put this run behind itself. Folders of tests lie in memory
+    """Ctrl-C reaches what tests start, also in a run that a shell has put behind itself. Folders of tests lie in memory
     where there is room: every write of the Redis servers waits for the disk."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
