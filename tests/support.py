@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -19,6 +20,7 @@ from shared.store import connect
 from worker.embedded import find_server, server_arguments
 
 PASSWORD = "test-password"
+_CHOOSING = threading.Lock()
 
 
 def free_port() -> int:
@@ -28,13 +30,14 @@ def free_port() -> int:
     then when a server of the test's binds it; these are of below that range, each process going on from a place of its
     own.
     """
-    for port in _candidates(os.getpid()):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+    with _CHOOSING:  # two threads must not begin at the same place
+        for port in _candidates(os.getpid()):
+            with socket.socket() as probe:
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+                return port
     raise AssertionError("unreachable: the candidates have no end")
 
 
