@@ -19,6 +19,7 @@ from worker.core.fills import EngineOptions
 from worker.core.ledger import take_in
 from worker.core.orders import Order, micros
 from worker.core.types import Bar, Effect, Execution, Instrument, OrderState, Side, VenueOrder
+from worker.core.venue_book import Holding
 from worker.trading.book import RedisBook
 from worker.trading.desk import OrderDesk
 from worker.trading.reconcile import Reconciler
@@ -102,6 +103,46 @@ def test_late_fill_when_the_process_is_new_and_the_fill_has_not_our_id_counts(
     assert found is not None
     assert (found.state, found.filled_qty, found.filled_notional) == (OrderState.CANCELED, 3, Decimal("300.03"))
     assert [p.quantity for p in book.open_positions()] == [3]
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_late_fill_when_the_others_were_pushed_and_are_listed_no_more_counts(
+    start: Start, book: RedisBook, broker: Broker, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, *, hidden: bool
+) -> None:
+    """By itself it is less than what has filled, so that it looks like one of those told again under another id; and
+    with nothing held in the book, what the venue holds would be taken for others'."""
+    place(broker, clock, order(), fills=False)
+    book.adopt(order(state=OrderState.SUBMITTED))
+    reconciler, known = start(), broker.engine.book
+    reconciler.run()
+    venue_id = broker.open_orders()[0].venue_order_id
+    pushed = Execution("p1", venue_id, ENTRY, "AAPL", Side.BUY, Decimal(2), Decimal(100), Decimal(0), clock.now())
+    news = told(book.order(ENTRY), OrderState.PARTIALLY_FILLED, "2", "100")
+    book.change(ENTRY, lambda b: take_in(b, news, (pushed,), clock.now(), venue="test"))
+    known.orders[venue_id] = replace(known.orders[venue_id], filled_qty=Decimal(2), avg_fill_price=Decimal(100))
+    known.holdings["AAPL"] = Holding(Decimal(2), Decimal(200))
+    broker.cancel(venue_id)
+    leave = order(EXIT, side=Side.SELL, effect=Effect.EXIT, qty=Decimal(2), position_id=ENTRY)
+    place(broker, clock, leave)
+    book.adopt(replace(leave, state=OrderState.SUBMITTED))
+    reconciler.run()
+    assert book.open_positions() == []
+    known.executions.append(replace(pushed, execution_id="x1", qty=Decimal(1), time=clock.now()))
+    known.orders[venue_id] = replace(known.orders[venue_id], filled_qty=Decimal(3))
+    known.holdings["AAPL"] = Holding(Decimal(1), Decimal(100))
+    if hidden:
+        with monkeypatch.context() as patch:
+            patch.setattr(broker, "order_by_client_id", _not_found)
+            reconciler.run()
+    reconciler.run()
+    found = book.order(ENTRY)
+    assert found is not None
+    assert (found.state, found.filled_qty, found.filled_notional) == (OrderState.CANCELED, 3, 300)
+    assert [p.quantity for p in book.open_positions()] == [1]
+
+
+def _not_found(name: str) -> VenueOrder:
+    raise OrderNotFound(name)
 
 
 def test_recovery_when_redis_was_emptied_takes_todays_round_trip_and_its_limits_in_again(

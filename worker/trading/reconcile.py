@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from shared.clock import Clock, TradingCalendar
 from shared.errors import IllegalTransition, OrderNotFound, VenueUnavailable
 from worker.core import ids
+from worker.core.ledger import Bundle
 from worker.core.orders import Order
 from worker.core.types import AccountState, Execution, OrderState, VenueOrder, VenuePosition
 from worker.failpoints import failpoint
@@ -198,14 +199,16 @@ class Reconciler:
         change = None if paired else self._desk.take(_as_told(order, venue_id), executions)
         if change is None and not paired:
             return
-        taken = () if change is None else change.after.executions
-        if paired or (any(e.execution_id not in taken for e in executions) and not order.is_external):
+        if change is None or (_is_more(change.after, executions) and not order.is_external):
             try:
                 told = self._venue.order_by_client_id(order.client_order_id)
             except OrderNotFound:
-                if paired:
+                if change is None:
                     return
-                told = _as_filled(order, venue_id, executions)
+                listed = {e.execution_id: e for e in (*change.after.executions.values(), *executions) if e.derived}
+                told = _as_filled(change.after.order, venue_id, list(listed.values()))
+                if told.filled_qty <= change.after.order.filled_qty:
+                    return  # the same fills under other ids, or one more: asked again as long as it is listed
             self._desk.take(told, executions)
         self._taken.update(e.execution_id for e in executions)
 
@@ -242,6 +245,12 @@ def unresolved_ids(orders: Iterable[Order]) -> list[str]:
 
 def _first(fills: Fills) -> datetime:
     return min(e.time for executions in fills.values() for e in executions)
+
+
+def _is_more(known: Bundle, executions: Sequence[Execution]) -> bool:
+    """Whether more is listed, under whatever ids, than the order has filled by the book."""
+    told = sum((e.qty for e in known.executions.values()), ZERO)
+    return told > known.order.filled_qty or any(e.execution_id not in known.executions for e in executions)
 
 
 def _as_filled(order: Order, venue_order_id: str, executions: Sequence[Execution]) -> VenueOrder:
