@@ -163,6 +163,20 @@ def test_recovery_when_redis_was_emptied_takes_todays_round_trip_and_its_limits_
         assert book.open_positions() == []
 
 
+def test_recovery_when_an_older_redis_knows_the_entry_as_working_takes_its_exit_as_ours(
+    start: Start, book: RedisBook, broker: Broker, clock: ManualClock
+) -> None:
+    """The exit is lost and the entry's fill as well: whose the exit is shows only once that fill is known."""
+    place(broker, clock, order(), 100.0)
+    place(broker, clock, order(EXIT, side=Side.SELL, effect=Effect.EXIT), 103.5)
+    book.adopt(order(state=OrderState.SUBMITTED))
+    snapshot = start().run()
+    found = [book.order(name) for name in (ENTRY, EXIT)]
+    assert [(o.state, o.filled_qty, o.bot_id) for o in found if o] == [(OrderState.FILLED, 10, "1")] * 2
+    assert (book.open_positions(), book.stats().total.pnl) == ([], Decimal(35))
+    assert (snapshot.external, snapshot.drift) == (frozenset(), "")
+
+
 def test_recovery_when_only_the_exit_is_known_at_the_venue_today_shows_it_as_external(
     start: Start, book: RedisBook, broker: Broker, clock: ManualClock
 ) -> None:

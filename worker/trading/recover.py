@@ -74,13 +74,21 @@ class Recovery:
     def lost_orders(self, fills: Sequence[Execution]) -> None:
         """Today's orders of ours that the venue has and the book has not: an older or emptied Redis stands behind it.
 
-        They are taken in with their fills, oldest first, and count against the day's limits. Raises VenueUnavailable.
+        They are taken in with their fills, oldest first, and count against the day's limits; so is what became of those
+        that the book knows as open, for an exit is ours only once its entry has filled. Raises VenueUnavailable.
         """
-        day = self._calendar.day_of(self._clock.now())
-        told = self._venue.orders_since(datetime.fromtimestamp(day.start, UTC) - CLOCK_TOLERANCE)
-        lost = [o for o in told if ids.is_ours(o.client_order_id) and self._book.order(o.client_order_id or "") is None]
-        for order in sorted(lost, key=lambda o: o.created_at or datetime.fromtimestamp(day.start, UTC)):
-            self.adopt(order, [f for f in fills if f.venue_order_id == order.venue_order_id])
+        begin = datetime.fromtimestamp(self._calendar.day_of(self._clock.now()).start, UTC)
+        told = [o for o in self._venue.orders_since(begin - CLOCK_TOLERANCE) if ids.is_ours(o.client_order_id)]
+        known = {o.venue_order_id: self._book.order(o.client_order_id or "") for o in told}
+        if None not in known.values():
+            return
+        for order in sorted(told, key=lambda o: o.created_at or begin):
+            executions = [f for f in fills if f.venue_order_id == order.venue_order_id]
+            found = known[order.venue_order_id]
+            if found is None:
+                self.adopt(order, executions)
+            elif not (found.is_final or found.is_external):
+                self._desk.take(order, executions)
 
     def adopt(self, told: VenueOrder, fills: Sequence[Execution]) -> None:
         """Record an order of the venue that the book does not know, with its fills. One of ours is ours again, except
